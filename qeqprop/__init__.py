@@ -1,0 +1,67 @@
+"""Equilibrium propagation in quantum and classical physical systems: gradients that know how wrong they are.
+
+    dL/dtheta = d/dbeta <dE/dtheta>_beta   at beta = 0
+
+Importing qeqprop is silent and fast: every name below is loaded at first use (PEP 562).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_NAMES = {
+    "core.estimate": ["Estimate"],
+    "core.gradient": ["EPGradient", "ep_gradient"],
+    "core.nudge": ["ExpectationCost", "ObservableCost", "cross_entropy", "squared_error"],
+    "core.reference": ["check_gradient", "finite_difference", "linear_response"],
+    "core.scheme": ["LinearResponse", "Stencil", "centered", "holomorphic", "one_sided", "richardson"],
+    "core.solver": ["Equilibrium", "equilibrate"],
+    "core.status": ["EquilibriumError", "NudgeWarning", "Status"],
+    "core.training": ["History", "accuracy", "evaluate", "fit", "predict"],
+    "quantum.exact": ["ExactDiagonalization"],
+    "quantum.ising": ["TransverseFieldIsing"],
+    "quantum.operators": ["MatrixOperator", "OperatorSystem"],
+    "quantum.pauli": ["PauliSum", "X", "Y", "Z", "identity", "projector"],
+    "quantum.spins": ["SpinNetwork"],
+    "quantum.states": ["PureState"],
+    "storage": ["load", "save"],
+}
+_MODULES = ["data", "plot", "quantum"]
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted([*_HOME, *_MODULES])  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    elif name in _MODULES:
+        value = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+if TYPE_CHECKING:  # the same names, for type checkers and editors
+    from . import data, plot, quantum
+    from .core.estimate import Estimate
+    from .core.gradient import EPGradient, ep_gradient
+    from .core.nudge import ExpectationCost, ObservableCost, cross_entropy, squared_error
+    from .core.reference import check_gradient, finite_difference, linear_response
+    from .core.scheme import LinearResponse, Stencil, centered, holomorphic, one_sided, richardson
+    from .core.solver import Equilibrium, equilibrate
+    from .core.status import EquilibriumError, NudgeWarning, Status
+    from .core.training import History, accuracy, evaluate, fit, predict
+    from .quantum.exact import ExactDiagonalization
+    from .quantum.ising import TransverseFieldIsing
+    from .quantum.operators import MatrixOperator, OperatorSystem
+    from .quantum.pauli import PauliSum, X, Y, Z, identity, projector
+    from .quantum.spins import SpinNetwork
+    from .quantum.states import PureState
+    from .storage import load, save

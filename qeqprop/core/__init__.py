@@ -1,0 +1,1 @@
+"""The engine: estimates, systems, solvers, nudges, schemes, gradients. It knows no physics."""

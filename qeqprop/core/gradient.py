@@ -1,0 +1,286 @@
+"""`ep_gradient`: relax, nudge, relax again, and difference the forces. It knows no physics.
+
+    dL/dtheta = d/dbeta <dE/dtheta>_beta   at beta = 0        (Scellier & Bengio 2017; Scellier 2024, arXiv:2406.00879)
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .estimate import Estimate, format_uncertain
+from .nudge import AbstractNudge, WeightedObservables
+from .scheme import AbstractScheme, LinearResponse, Stencil
+from .solver import AbstractSolver, Equilibrium, describe, prepare
+from .status import EquilibriumError, NudgeWarning, Status
+from .system import AbstractSystem, Params
+from .truncation import truncation_error
+
+LARGE_NUDGE, NUDGE_TOO_LARGE = 0.1, 0.5
+"""beta*||C||/gap above which a gradient is returned with a warning, or refused."""
+
+
+class EPGradient(eqx.Module):
+    """A gradient that knows how wrong it is.
+
+    Attributes:
+        loss: the cost at the free equilibrium (mean over the batch), an `Estimate`.
+        losses: the cost of every sample; of a single system a scalar.
+        grad: dict like `params`: the gradient of the loss (mean over the batch).
+        stderr: dict like `params`: statistical error, 0 for exact solvers.
+        truncation: dict like `params`: estimated error of the difference quotient in beta, 0 for `LinearResponse`.
+        residual: what the solver's residual may add to any gradient component of a unit-norm force.
+        nudge_ratio: largest beta*||C||/gap; None where no gap is known.
+        scheme, solver: what was used.
+        free: the free equilibrium (of the last sample, where the solver goes sample by sample).
+        nudged: pairs (strength, nudged equilibrium).
+        status: the worst status met.
+    """
+
+    loss: Estimate
+    losses: np.ndarray
+    grad: dict[str, np.ndarray]
+    stderr: dict[str, np.ndarray]
+    truncation: dict[str, np.ndarray]
+    residual: float
+    nudge_ratio: float | None
+    scheme: Any
+    solver: Any
+    free: Equilibrium
+    nudged: tuple[tuple[complex, Equilibrium], ...]
+    status: Status
+
+    def __repr__(self) -> str:
+        head = f"EPGradient  loss = {self.loss}  scheme = {self.scheme}  solver = {self.solver.name}"
+        facts = [f"status = {self.status}", f"residual -> {self.residual:.1e}"]
+        if self.nudge_ratio is not None and self.nudge_ratio > 0:
+            facts.append(f"beta*||C||/gap = {self.nudge_ratio:.2g}")
+        if self.free.gap is not None:
+            facts.append(f"gap = {self.free.worst()[1] or 0:.4g}")
+        header = f"  {'parameter':<12}{'gradient':>22}{'stderr':>11}{'truncation':>12}"
+        return "\n".join([head, "  " + "  ".join(facts), header, *self._rows()])
+
+    def _rows(self, most: int = 8) -> list[str]:
+        rows = []
+        for name, grad in self.grad.items():
+            indices = list(np.ndindex(grad.shape))
+            for index in indices[:most]:
+                label = name + (f"[{', '.join(map(str, index))}]" if index else "")
+                value, stderr = float(grad[index]), float(self.stderr[name][index])
+                rows.append(
+                    f"  {label:<12}{format_uncertain(value, stderr, digits=8):>22}{stderr:>11.1e}"
+                    f"{float(self.truncation[name][index]):>12.1e}"
+                )
+            if len(indices) > most:
+                norm = float(np.linalg.norm(grad))
+                rows.append(f"  ... {len(indices) - most} more of {name}, norm {norm:.6g}")
+        return rows
+
+
+class Problem(NamedTuple):
+    """What is to be differentiated, and with what."""
+
+    system: AbstractSystem
+    params: Params
+    nudge: AbstractNudge
+    target: np.ndarray | None
+    solver: AbstractSolver
+    key: Any
+
+
+def ep_gradient(
+    system: AbstractSystem,
+    params: Mapping[str, ArrayLike],
+    nudge: AbstractNudge,
+    target: ArrayLike | None = None,
+    *,
+    solver: AbstractSolver | None = None,
+    scheme: AbstractScheme | None = None,
+    inputs: ArrayLike | None = None,
+    init: Equilibrium | None = None,
+    key: Any = None,
+    throw: bool = True,
+) -> EPGradient:
+    """Gradient of a cost at the equilibrium, by equilibrium propagation.
+
+    Args:
+        system: the energy functional E_theta.
+        params: theta, a dict of arrays with the names and shapes of `system.param_shapes`.
+        nudge: the cost (`ObservableCost`, `ExpectationCost`, ...).
+        target: what an `ExpectationCost` compares with; batch axis first where `inputs` has one.
+        solver: None takes `system.default_solver()`.
+        scheme: `one_sided`, `centered`, `richardson`, `holomorphic` or `LinearResponse()`; None takes the solver's own.
+        inputs: shape `system.input_shape`, or with a batch axis in front: then the mean gradient is returned.
+        init: an equilibrium to start the free solve from.
+        key: seed for stochastic solvers.
+        throw: raise `EquilibriumError` on failure; else return the gradient with its `status`.
+
+    Raises:
+        EquilibriumError: degenerate ground state, unconverged phase, nudge too large against the gap.
+        ValueError, TypeError: bad arguments, before any work.
+
+    Example:
+        >>> import qeqprop as qp
+        >>> net = qp.TransverseFieldIsing(n_sites=2, edges=[(0, 1)])
+        >>> params = {"J": [1.0], "h": [0.3, 0.0], "g": [1.0, 1.0]}
+        >>> out = qp.ep_gradient(net, params, qp.ObservableCost(qp.Z(1)), scheme=qp.centered(1e-3))
+        >>> print(out.status, out.grad["g"].round(4))
+        ok [-0.0835 -0.0881]
+    """
+    if not isinstance(nudge, AbstractNudge):
+        raise TypeError(f"Argument `nudge` must be a qeqprop nudge, but is {type(nudge).__name__}.")
+    system, checked, solver = prepare(system, params, solver, inputs)
+    checked_target = nudge.check_target(target, system.batch_size)
+    _check_scheme(scheme, solver)
+    problem = Problem(system, checked, nudge, checked_target, solver, key)
+    if system.batch_size is not None and not solver.accepts_batch(system):
+        return _sample_by_sample(problem, scheme, np.asarray(inputs), throw)
+    return _estimate(problem, scheme, init, throw)
+
+
+def _check_scheme(scheme: AbstractScheme | None, solver: AbstractSolver) -> None:
+    if scheme is not None and not isinstance(scheme, AbstractScheme):
+        raise TypeError(f"Argument `scheme` must be a qeqprop scheme, but is {scheme!r}.")
+    if isinstance(scheme, LinearResponse) and not solver.responds:
+        raise ValueError(f"{solver.name} has no linear response: use a stencil such as centered(beta).")
+    if isinstance(scheme, Stencil) and scheme.is_complex and not solver.analytic:
+        raise ValueError(f"{solver.name} cannot follow complex nudges, which {scheme} needs: use centered or richardson.")
+
+
+def _estimate(problem: Problem, scheme: AbstractScheme | None, init: Equilibrium | None, throw: bool) -> EPGradient:
+    free = problem.solver.solve(problem.system, problem.params, init=init, key=problem.key)
+    if free.status.failed and throw:
+        raise EquilibriumError(free.status, f"free phase, {describe(free)}")
+    term = problem.nudge.term(free.state, problem.target)
+    scheme = problem.solver.default_scheme(free, term) if scheme is None else scheme
+    out = _DERIVATIVES[type(scheme)](problem, scheme, free, term)
+    if throw and out.status.failed:
+        ratio = "" if not out.nudge_ratio else f"beta*||C||/gap = {out.nudge_ratio:.2g}, "
+        raise EquilibriumError(out.status, f"{ratio}{describe(free)}")
+    if throw and out.status == Status.LARGE_NUDGE:
+        warnings.warn(f"beta*||C||/gap = {out.nudge_ratio:.2g}. {out.status.message}", NudgeWarning, stacklevel=3)
+    return out
+
+
+def _by_stencil(problem: Problem, stencil: Stencil, free: Equilibrium, term: WeightedObservables) -> EPGradient:
+    system, params, nudge, target, solver, key = problem
+    phases: dict[complex, Equilibrium] = {0.0: free}
+    for strength in (b for b in stencil.strengths if b != 0):
+        start = solver.extrapolate(phases, strength)
+        phases[strength] = solver.solve(system.nudged(term, strength), params, init=start, key=key)
+    forces = {b: system.param_grad(params, phase.state) for b, phase in phases.items()}
+    grad, stderr = _combine(stencil, stencil.weights, forces)
+    truncation = truncation_error(stencil, grad, forces, phases, {b: term.expect(p.state) for b, p in phases.items()})
+    ratio = _nudge_ratio(stencil, free, term)
+    amplified = sum(abs(w) * _force_error(phases[b], free) for b, w in zip(stencil.strengths, stencil.weights, strict=True))
+    return EPGradient(
+        *_mean_loss(nudge.cost(free.state, target)),
+        grad=_batch_mean(grad, system),
+        stderr=_batch_error(stderr, system),
+        truncation=truncation,
+        residual=float(amplified),
+        nudge_ratio=ratio,
+        scheme=stencil,
+        solver=solver,
+        free=free,
+        nudged=tuple((b, phase) for b, phase in phases.items() if b != 0),
+        status=max([*(phase.status for phase in phases.values()), _nudge_status(ratio)]),
+    )
+
+
+def _by_response(problem: Problem, scheme: LinearResponse, free: Equilibrium, term: WeightedObservables) -> EPGradient:
+    system, params, nudge, target, solver, _ = problem
+    response = solver.respond(system, params, free, term, tolerance=scheme.tolerance)
+    grad = _batch_mean(response.grad.mean, system)
+    return EPGradient(
+        *_mean_loss(nudge.cost(free.state, target)),
+        grad=grad,
+        stderr=_batch_error(response.grad.stderr, system),
+        truncation={name: np.zeros_like(value) for name, value in grad.items()},
+        residual=float(np.max(response.residual)),
+        nudge_ratio=None,
+        scheme=scheme,
+        solver=solver,
+        free=free,
+        nudged=(),
+        status=max(free.status, response.status),
+    )
+
+
+_DERIVATIVES: dict[type, Any] = {Stencil: _by_stencil, LinearResponse: _by_response}
+
+
+def _combine(
+    stencil: Stencil, weights: tuple[complex, ...], forces: Mapping[complex, Estimate]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """sum_j w_j F(b_j) and its standard error, from independent phases."""
+    pairs = [(w, forces[b]) for b, w in zip(stencil.strengths, weights, strict=True) if w != 0]
+    names = pairs[0][1].mean
+    mean = {name: np.sum([w * force.mean[name] for w, force in pairs], axis=0).real for name in names}
+    variance = {name: np.sum([np.abs(w * force.stderr[name]) ** 2 for w, force in pairs], axis=0) for name in names}
+    return mean, {name: np.sqrt(value) for name, value in variance.items()}
+
+
+def _batch_mean(tree: dict[str, np.ndarray], system: AbstractSystem) -> dict[str, np.ndarray]:
+    return tree if system.batch_size is None else {name: value.mean(axis=0) for name, value in tree.items()}
+
+
+def _batch_error(tree: dict[str, np.ndarray], system: AbstractSystem) -> dict[str, np.ndarray]:
+    if (size := system.batch_size) is None:
+        return tree
+    return {name: np.sqrt(np.sum(value**2, axis=0)) / size for name, value in tree.items()}
+
+
+def _mean_loss(losses: Estimate) -> tuple[Estimate, np.ndarray]:
+    mean = np.mean(losses.mean)
+    return Estimate(mean, np.sqrt(np.sum(np.asarray(losses.stderr) ** 2)) / max(np.size(losses.mean), 1)), losses.mean
+
+
+def _nudge_ratio(stencil: Stencil, free: Equilibrium, term: WeightedObservables) -> float | None:
+    if free.gap is None or np.all(np.isnan(free.gap)):
+        return None
+    return float(np.nanmax(stencil.max_strength * term.norm_bound() / np.maximum(free.gap, 1e-300)))
+
+
+def _nudge_status(ratio: float | None) -> Status:
+    if ratio is None or ratio <= LARGE_NUDGE:
+        return Status.OK
+    return Status.LARGE_NUDGE if ratio <= NUDGE_TOO_LARGE else Status.NUDGE_TOO_LARGE
+
+
+def _force_error(phase: Equilibrium, free: Equilibrium) -> float:
+    """|delta <O>| <= 2 ||delta psi|| <= 2 residual / gap for ||O|| = 1; without a gap the residual itself."""
+    if free.gap is None or np.all(np.isnan(free.gap)):
+        return float(np.max(phase.residual))
+    return float(np.nanmax(2 * phase.residual / np.maximum(free.gap, 1e-300)))
+
+
+def _sample_by_sample(problem: Problem, scheme: AbstractScheme | None, inputs: np.ndarray, throw: bool) -> EPGradient:
+    """The batch as a mean of single calls, for solvers that take one system at a time."""
+    target = problem.target
+    outs = []
+    for i, sample in enumerate(inputs):
+        single = problem._replace(
+            system=problem.system.with_inputs(sample), target=None if target is None else target[i]
+        )
+        outs.append(_estimate(single, scheme, None, throw))
+    size, last = len(outs), outs[-1]
+    ratios = [out.nudge_ratio for out in outs if out.nudge_ratio is not None]
+    losses = np.array([float(out.loss) for out in outs])
+    return EPGradient(
+        loss=Estimate(losses.mean(), np.sqrt(sum(float(out.loss.stderr) ** 2 for out in outs)) / size),
+        losses=losses,
+        grad={name: np.mean([out.grad[name] for out in outs], axis=0) for name in last.grad},
+        stderr={name: np.sqrt(np.sum([o.stderr[name] ** 2 for o in outs], axis=0)) / size for name in last.grad},
+        truncation={name: np.mean([out.truncation[name] for out in outs], axis=0) for name in last.grad},
+        residual=max(out.residual for out in outs),
+        nudge_ratio=max(ratios, default=None),
+        scheme=last.scheme,
+        solver=last.solver,
+        free=last.free,
+        nudged=last.nudged,
+        status=max(out.status for out in outs),
+    )

@@ -1,0 +1,54 @@
+"""Graphs as users have them: an edge list, a networkx graph or a NetKet graph."""
+
+from typing import Any
+
+import numpy as np
+
+Edges = tuple[tuple[int, int], ...]
+
+
+def check_edges(edges: Any, n_sites: int) -> Edges:
+    """`edges` as a tuple of pairs of sites, each pair once.
+
+    Args:
+        edges: an iterable of pairs, a `networkx.Graph` with nodes 0 .. n_sites-1, or a NetKet graph.
+        n_sites: the sites are 0 .. n_sites - 1.
+
+    Raises:
+        TypeError: not a graph. ValueError: a site out of range, an edge twice (in either direction), or a loop.
+
+    Example:
+        >>> check_edges([(0, 1), (1, 0)], 2)
+        Traceback (most recent call last):
+        ...
+        ValueError: Argument `edges` must have each pair once, but has (0, 1) and (1, 0).
+    """
+    pairs = edges.edges() if callable(getattr(edges, "edges", None)) else edges
+    try:
+        rows = [tuple(pair) for pair in pairs]
+    except TypeError:
+        raise TypeError(f"Argument `edges` must be a list of pairs or a graph, but is {edges!r}.") from None
+    checked: dict[frozenset[int], tuple[int, int]] = {}
+    for row in rows:
+        if len(row) != 2 or not all(isinstance(site, int | np.integer) and not isinstance(site, bool) for site in row):
+            raise TypeError(f"Argument `edges` must hold pairs of integers, but has {row!r}.")
+        i, j = int(row[0]), int(row[1])
+        if i == j:
+            raise ValueError(f"Argument `edges` must not join a site to itself, but has {(i, j)}.")
+        if not (0 <= i < n_sites and 0 <= j < n_sites):
+            raise ValueError(
+                f"Argument `edges` must join sites 0 to {n_sites - 1} (n_sites={n_sites}), but has {(i, j)}."
+            )
+        if (pair := frozenset((i, j))) in checked:
+            raise ValueError(f"Argument `edges` must have each pair once, but has {checked[pair]} and {(i, j)}.")
+        checked[pair] = (i, j)
+    return tuple(checked.values())
+
+
+def check_count(value: Any, name: str, least: int = 1) -> int:
+    """`value` as an integer of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"Argument `{name}` must be an integer, but is {value!r}.")
+    if value < least:
+        raise ValueError(f"Argument `{name}` must be at least {least}, but is {value}.")
+    return int(value)

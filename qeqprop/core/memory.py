@@ -1,0 +1,64 @@
+"""How much memory is there, and does a piece of work fit? Asked before anything is allocated."""
+
+import os
+from pathlib import Path
+
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_CGROUP_USAGE = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
+
+
+def available_memory() -> int:
+    """Bytes that can be allocated now: free RAM, or what the container's limit leaves, whichever is less."""
+    free = _free_ram()
+    for limit_file, usage_file in zip(_CGROUP_LIMITS, _CGROUP_USAGE, strict=True):
+        limit, usage = _read_number(limit_file), _read_number(usage_file)
+        if limit is not None and usage is not None:
+            free = min(free, max(limit - usage, 0))
+    return free
+
+
+def _free_ram() -> int:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):
+        return 4 * 1024**3  # a system that tells nothing: assume a small laptop
+
+
+def _read_number(path: str) -> int | None:
+    try:
+        text = Path(path).read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def format_bytes(count: float) -> str:
+    """`1536` -> `'1.5 KiB'`.
+
+    Example:
+        >>> format_bytes(8 * 2**20)
+        '8.0 MiB'
+    """
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def check_memory(needed: int, what: str, advice: str, limit: int | None = None) -> None:
+    """Refuse work that does not fit.
+
+    Raises:
+        MemoryError: `needed` bytes are more than `limit`, or than 90 % of what is available.
+    """
+    most = int(0.9 * available_memory()) if limit is None else limit
+    if needed > most:
+        raise MemoryError(f"{what} needs {format_bytes(needed)}, but only {format_bytes(most)} may be used. {advice}")

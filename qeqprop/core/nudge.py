@@ -1,0 +1,175 @@
+"""A nudge answers: what is the cost, and which term does it add to the energy?
+
+    E_theta  ->  E_theta + beta * sum_k w_k <O_k>
+
+For `ObservableCost(C)` the term is C itself. For a cost L(<O_1>, ..., <O_K>, target) it is the *error signal*
+w_k = dL/d<O_k> of the free state: by the chain rule the gradient of L is the gradient of sum_k w_k <O_k> at fixed w.
+"""
+
+import abc
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .estimate import Estimate
+from .precision import jax_float64
+
+
+class WeightedObservables(eqx.Module):
+    """The term sum_k weights[..., k] * observables[k]; a leading axis of the weights is the batch axis."""
+
+    observables: tuple[Any, ...] = eqx.field(static=True)
+    weights: np.ndarray
+
+    def expect(self, state: Any) -> Estimate:
+        """Expectation value of the term."""
+        values = state.expect_all(self.observables)
+        return Estimate(
+            np.sum(self.weights * values.mean, axis=-1),
+            np.sqrt(np.sum((self.weights * values.stderr) ** 2, axis=-1)),
+        )
+
+    def norm_bound(self) -> np.ndarray:
+        """Upper bound of the operator norm, identity parts left out (they move no state)."""
+        norms = np.array([observable.without_identity().norm_bound for observable in self.observables])
+        return np.abs(self.weights) @ norms
+
+
+class AbstractNudge(eqx.Module):
+    """A cost and the energy term that nudges towards lower cost."""
+
+    observables: eqx.AbstractVar[tuple[Any, ...]]
+
+    @abc.abstractmethod
+    def cost(self, state: Any, target: ArrayLike | None) -> Estimate:
+        """The loss of a state; with the batch axis of the state."""
+
+    @abc.abstractmethod
+    def term(self, free_state: Any, target: ArrayLike | None) -> WeightedObservables:
+        """The nudging term, linearised about the free state where the cost is not linear."""
+
+    @abc.abstractmethod
+    def check_target(self, target: ArrayLike | None, batch_size: int | None) -> np.ndarray | None:
+        """The target as an array, refused where its shape cannot belong to the batch."""
+
+
+class ObservableCost(AbstractNudge):
+    """L = <C>: the expectation value of one Hermitian observable. Takes no target.
+
+    Args:
+        observable: a Pauli sum, e.g. `qp.Z(3)` or `(qp.Z(0) - 1) ** 2`.
+
+    Note:
+        `ObservableCost((qp.Z(0) - y) ** 2)` is linear in Z (Z^2 = 1) and is *not* (<Z> - y)^2: for that use
+        `ExpectationCost([qp.Z(0)], qp.squared_error)`.
+    """
+
+    observables: tuple[Any, ...] = eqx.field(static=True)
+
+    def __init__(self, observable: Any):
+        self.observables = (_check_observable(observable, "observable"),)
+
+    def cost(self, state: Any, target: ArrayLike | None = None) -> Estimate:
+        return state.expect(self.observables[0])
+
+    def term(self, free_state: Any, target: ArrayLike | None = None) -> WeightedObservables:
+        batch = np.shape(free_state.expect(self.observables[0]).mean)
+        return WeightedObservables(self.observables, np.ones((*batch, 1)))
+
+    def check_target(self, target: ArrayLike | None, batch_size: int | None) -> None:
+        if target is not None:
+            raise ValueError(
+                "Argument `target` must be None for an ObservableCost: L = <C> has no target. "
+                "Put it into the observable, or use ExpectationCost."
+            )
+
+
+def squared_error(expectations: Any, target: Any) -> Any:
+    """sum_k (<O_k> - y_k)^2, without a factor 1/2."""
+    return ((expectations - target) ** 2).sum()
+
+
+def cross_entropy(expectations: Any, target: Any) -> Any:
+    """-sum_k y_k log softmax(4 <O>)_k for one-hot (or probability) targets y.
+
+    The expectations of spins lie in [-1, 1]; the factor 4 lets the softmax reach 0.9997 between two outputs.
+    """
+    import jax
+
+    return -(target * jax.nn.log_softmax(4.0 * expectations)).sum()
+
+
+class ExpectationCost(AbstractNudge):
+    """L = loss(<O_1>, ..., <O_K>, target), any JAX function of the expectation values.
+
+    Args:
+        observables: K Hermitian observables.
+        loss: `loss(expectations (K,), target) -> scalar`: `squared_error`, `cross_entropy` or your own; written with
+            `jax.numpy` (plain arithmetic works as well). Its derivative by the expectations is the error signal.
+
+    Example:
+        >>> import qeqprop as qp
+        >>> cost = qp.ExpectationCost([qp.Z(0), qp.Z(1)], lambda z, y: (z[0] * z[1] - y) ** 2)
+    """
+
+    observables: tuple[Any, ...] = eqx.field(static=True)
+    loss: Callable[[Any, Any], Any] = eqx.field(static=True)
+
+    def __init__(self, observables: Sequence[Any], loss: Callable[[Any, Any], Any] = squared_error):
+        if not isinstance(observables, list | tuple) or not observables:
+            raise TypeError("Argument `observables` must be a non-empty list of observables.")
+        if not callable(loss):
+            raise TypeError(f"Argument `loss` must be callable, but is {type(loss).__name__}.")
+        self.observables = tuple(_check_observable(o, f"observables[{k}]") for k, o in enumerate(observables))
+        self.loss = loss
+
+    def cost(self, state: Any, target: ArrayLike | None) -> Estimate:
+        expectations = state.expect_all(self.observables)
+        value, signal = _loss_and_signal(self.loss, expectations.mean, target)
+        return Estimate(value, np.sqrt(np.sum((signal * expectations.stderr) ** 2, axis=-1)))
+
+    def term(self, free_state: Any, target: ArrayLike | None) -> WeightedObservables:
+        signal = _loss_and_signal(self.loss, free_state.expect_all(self.observables).mean, target)[1]
+        return WeightedObservables(self.observables, signal)
+
+    def check_target(self, target: ArrayLike | None, batch_size: int | None) -> np.ndarray:
+        if target is None:
+            raise ValueError("Argument `target` must be given for an ExpectationCost: L = loss(<O_1>, ..., target).")
+        array = np.asarray(target)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"Argument `target` must hold numbers, but has dtype {array.dtype}.")
+        if not np.all(np.isfinite(array)):
+            raise ValueError("Argument `target` must be finite.")
+        if batch_size is not None and (array.ndim == 0 or array.shape[0] != batch_size):
+            raise ValueError(
+                f"Argument `target` must have the batch axis of `inputs` first, of length {batch_size}, "
+                f"but has shape {array.shape}."
+            )
+        return array.astype(np.float64)
+
+
+def _check_observable(observable: Any, name: str) -> Any:
+    if not hasattr(observable, "is_hermitian") or not hasattr(observable, "norm_bound"):
+        raise TypeError(f"Argument `{name}` must be an observable such as qp.Z(0), but is {type(observable).__name__}.")
+    if not observable.is_hermitian:
+        raise ValueError(f"Argument `{name}` must be Hermitian, but is {observable}.")
+    return observable
+
+
+@functools.lru_cache(maxsize=128)  # one compilation a loss (and a shape), however often the cost is evaluated
+def _compiled(loss: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
+    jax = jax_float64()
+    single = jax.value_and_grad(loss)
+    return jax.jit(single), jax.jit(jax.vmap(single))
+
+
+def _loss_and_signal(
+    loss: Callable[[Any, Any], Any], expectations: np.ndarray, target: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Loss and its derivative by the expectations, over a leading batch axis where there is one."""
+    value, signal = _compiled(loss)[expectations.ndim - 1](expectations, target)
+    return np.asarray(value), np.asarray(signal)

@@ -1,0 +1,233 @@
+"""The oracles users compare equilibrium propagation with: finite differences, linear response, and a verdict."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .estimate import Estimate
+from .gradient import EPGradient, ep_gradient
+from .nudge import AbstractNudge
+from .scheme import AbstractScheme, LinearResponse, Stencil, richardson
+from .solver import AbstractSolver, Equilibrium, describe, prepare
+from .status import EquilibriumError
+from .system import AbstractSystem, Params
+
+
+def linear_response(
+    system: AbstractSystem,
+    params: Mapping[str, ArrayLike],
+    nudge: AbstractNudge,
+    target: ArrayLike | None = None,
+    *,
+    solver: AbstractSolver | None = None,
+    tolerance: float = 1e-10,
+    **options: Any,
+) -> EPGradient:
+    """The gradient in the limit beta -> 0: `ep_gradient(..., scheme=LinearResponse(tolerance))`."""
+    scheme = LinearResponse(tolerance)
+    return ep_gradient(system, params, nudge, target, solver=solver, scheme=scheme, **options)
+
+
+def finite_difference(
+    system: AbstractSystem,
+    params: Mapping[str, ArrayLike],
+    nudge: AbstractNudge,
+    target: ArrayLike | None = None,
+    *,
+    solver: AbstractSolver | None = None,
+    step: float = 1e-2,
+    stencil: Stencil | None = None,
+    components: Mapping[str, Sequence[Any]] | None = None,
+    inputs: ArrayLike | None = None,
+    throw: bool = True,
+) -> EPGradient:
+    """The gradient by differencing the loss in every parameter: dear, and independent of equilibrium propagation.
+
+    Every perturbed equilibrium starts from the unperturbed one, so that all of them lie on its branch. The same
+    `Stencil` tables that difference forces in beta difference the loss in theta.
+
+    Args:
+        step: largest change of a parameter.
+        stencil: None takes the fourth-order formula `richardson(step)`: four solves a parameter.
+        components: the indices wanted by name, e.g. `{"J": [0, 3]}`; None takes all. The others are NaN.
+        throw: raise `EquilibriumError` where a solve failed.
+
+    Returns:
+        An `EPGradient` whose `truncation` is the error estimate of the stencil.
+    """
+    system, checked, solver = prepare(system, params, solver, inputs)
+    goal = nudge.check_target(target, system.batch_size)
+    stencil = richardson(step) if stencil is None else stencil
+    if not isinstance(stencil, Stencil) or stencil.is_complex:
+        raise TypeError(f"Argument `stencil` must be a real Stencil, but is {stencil!r}.")
+    wanted = _wanted(system.param_shapes, components)
+    free, losses = _loss_of(system, checked, nudge, goal, solver, None, inputs)
+    if throw and free.status.failed:
+        raise EquilibriumError(free.status, describe(free))
+    grad = {name: np.full(shape, np.nan) for name, shape in system.param_shapes.items()}
+    stderr, truncation = ({n: a.copy() for n, a in grad.items()} for _ in range(2))
+    status = free.status
+    for name, index in wanted:
+        changed: dict[complex, Estimate] = {0.0: losses}
+        for strength in stencil.strengths:
+            if strength:
+                moved = {n: a.copy() for n, a in checked.items()}
+                moved[name][index] += complex(strength).real
+                phase, changed[strength] = _loss_of(system, moved, nudge, goal, solver, free, inputs)
+                status = max(status, phase.status)
+        if throw and status.failed:
+            raise EquilibriumError(status, f"at {name}{list(index)} +- {stencil.max_strength:g}.")
+        grad[name][index], stderr[name][index], truncation[name][index] = _difference(stencil, changed)
+    mean = Estimate(np.mean(losses.mean), np.sqrt(np.sum(np.asarray(losses.stderr) ** 2)) / np.size(losses.mean))
+    amplification = sum(abs(w) for w in stencil.weights)
+    return EPGradient(
+        loss=mean,
+        losses=losses.mean,
+        grad=grad,
+        stderr=stderr,
+        truncation=truncation,
+        residual=float(np.max(free.residual) * amplification),
+        nudge_ratio=None,
+        scheme=f"finite differences of the loss, {stencil}",
+        solver=solver,
+        free=free,
+        nudged=(),
+        status=status,
+    )
+
+
+def _wanted(
+    shapes: Mapping[str, tuple[int, ...]], components: Mapping[str, Sequence[Any]] | None
+) -> list[tuple[str, tuple[int, ...]]]:
+    if components is None:
+        return [(name, index) for name, shape in shapes.items() for index in np.ndindex(*shape)]
+    if unknown := [name for name in components if name not in shapes]:
+        raise ValueError(f"Argument `components` must have names among {list(shapes)}, but also has {unknown}.")
+    return [
+        (name, tuple(index) if isinstance(index, tuple | list) else (int(index),))
+        for name, indices in components.items()
+        for index in indices
+    ]
+
+
+def _loss_of(
+    system: AbstractSystem,
+    params: Params,
+    nudge: AbstractNudge,
+    target: np.ndarray | None,
+    solver: AbstractSolver,
+    init: Equilibrium | None,
+    inputs: ArrayLike | None,
+) -> tuple[Equilibrium, Estimate]:
+    if system.batch_size is None or solver.accepts_batch(system):
+        phase = solver.solve(system, params, init=init)
+        return phase, nudge.cost(phase.state, target)
+    losses = []
+    for i, sample in enumerate(np.asarray(inputs)):
+        phase = solver.solve(system.with_inputs(sample), params)
+        losses.append(nudge.cost(phase.state, None if target is None else target[i]))
+    means, stderrs = ([getattr(loss, field) for loss in losses] for field in ("mean", "stderr"))
+    return phase, Estimate(np.array(means), np.array(stderrs))
+
+
+def _difference(stencil: Stencil, losses: Mapping[complex, Estimate]) -> tuple[float, float, float]:
+    means = np.array([np.mean(losses[b].mean) for b in stencil.strengths])
+    errors = np.array([np.sqrt(np.sum(np.asarray(losses[b].stderr) ** 2)) for b in stencil.strengths])
+    weights = np.array(stencil.weights).real
+    value = float(weights @ means)
+    truncation = np.nan if stencil.embedded is None else abs(value - float(np.array(stencil.embedded).real @ means))
+    if stencil.embedded_order != stencil.order:  # the difference is the error of the embedded formula, much the larger
+        rho = min(1.0, truncation / abs(value)) if value else 1.0
+        truncation *= rho
+    return value, float(np.sqrt(np.sum((weights * errors) ** 2))), float(truncation)
+
+
+class GradientCheck(eqx.Module):
+    """Equilibrium propagation beside its references, with a verdict; see `check_gradient`."""
+
+    ep: EPGradient
+    references: dict[str, EPGradient]
+    deviations: dict[str, float]
+    tolerances: dict[str, float]
+    agrees: bool
+
+    def __repr__(self) -> str:
+        lines = [f"check_gradient  {'AGREES' if self.agrees else 'DISAGREES'}  loss = {self.ep.loss}  "
+                 f"scheme = {self.ep.scheme}  |gradient| = {_flat_norm(self.ep.grad):.6g}"]  # fmt: skip
+        names = ["EP", *self.references]
+        lines.append("  " + f"{'parameter':<12}" + "".join(f"{name:>20}" for name in names))
+        for name, grad in self.ep.grad.items():
+            for index in list(np.ndindex(grad.shape))[:6]:
+                values = [out.grad[name][index] for out in (self.ep, *self.references.values())]
+                label = f"{name}[{', '.join(map(str, index))}]"
+                lines.append("  " + f"{label:<12}" + "".join(f"{value:>20.10f}" for value in values))
+            if grad.size > 6:
+                lines.append(f"  ... {grad.size - 6} more of {name}")
+        for name, deviation in self.deviations.items():
+            mark = "<=" if deviation <= self.tolerances[name] else "> "
+            lines.append(f"  |EP - {name}| / |gradient| = {deviation:.2e} {mark} {self.tolerances[name]:.2e}")
+        return "\n".join(lines)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Scatter of EP against the references with residuals; see `qeqprop.plot.agreement`."""
+        from ..plot import agreement
+
+        return agreement(self, ax=ax)
+
+
+def _flat_norm(tree: Mapping[str, np.ndarray]) -> float:
+    return float(np.sqrt(sum(np.nansum(np.abs(value) ** 2) for value in tree.values())))
+
+
+def check_gradient(
+    system: AbstractSystem,
+    params: Mapping[str, ArrayLike],
+    nudge: AbstractNudge,
+    target: ArrayLike | None = None,
+    *,
+    solver: AbstractSolver | None = None,
+    scheme: AbstractScheme | None = None,
+    step: float = 1e-2,
+    components: Mapping[str, Sequence[Any]] | None = None,
+    inputs: ArrayLike | None = None,
+    rtol: float = 1e-6,
+) -> GradientCheck:
+    """Equilibrium propagation against finite differences and, where the solver can, linear response.
+
+    The verdict compares ||EP - reference|| with the errors that both report (truncation, five standard errors, the
+    solver's residual) plus `rtol` times the norm of the gradient. A gradient that vanishes throughout is never said
+    to agree: every estimator finds zeros where a symmetry makes them.
+
+    Returns:
+        A table that prints itself, with `.agrees`, `.deviations` and `.plot()`.
+    """
+    solver = system.default_solver() if solver is None else solver
+    shared: dict[str, Any] = {"solver": solver, "inputs": inputs}
+    ep = ep_gradient(system, params, nudge, target, scheme=scheme, **shared)
+    references = {}
+    if solver.responds:
+        references["linear response"] = linear_response(system, params, nudge, target, **shared)
+    references["finite differences"] = finite_difference(
+        system, params, nudge, target, step=step, components=components, **shared
+    )
+    norm = _flat_norm(ep.grad)
+    floor = max(norm, 1e-300)
+    deviations, tolerances = {}, {}
+    for name, reference in references.items():
+        compared = {n: ~np.isnan(value) for n, value in reference.grad.items()}
+        deviation = _flat_norm({n: ep.grad[n] - value for n, value in reference.grad.items()})
+        errors = sum(
+            _flat_norm({n: np.where(compared[n], getattr(out, field)[n], 0.0) for n in compared}) * factor
+            for out in (ep, reference)
+            for field, factor in (("truncation", 1.0), ("stderr", 5.0))
+        )
+        count = np.sqrt(sum(int(mask.sum()) for mask in compared.values()))
+        tolerances[name] = float((errors + (ep.residual + reference.residual) * count) / floor + rtol)
+        deviations[name] = deviation / floor
+    vanishes = norm < 1e-12 * max(1.0, abs(float(ep.loss)))
+    failed = max(out.status for out in (ep, *references.values())).failed
+    agrees = not vanishes and not failed and all(deviations[n] <= tolerances[n] for n in references)
+    return GradientCheck(ep, references, deviations, tolerances, agrees)

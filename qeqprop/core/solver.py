@@ -1,0 +1,163 @@
+"""A solver answers: where is the (nudged) equilibrium, and how well is it known?"""
+
+import abc
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import equinox as eqx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .estimate import Estimate
+from .status import EquilibriumError, Status
+from .system import AbstractSystem, Params
+
+if TYPE_CHECKING:
+    from .scheme import AbstractScheme
+
+
+class Equilibrium(eqx.Module):
+    """A stationary state and what is known about it. Of a batched system every entry has the batch axis first.
+
+    Attributes:
+        state: the state; `.expect(observable)` gives an `Estimate`.
+        energy: the energy at the equilibrium, nudges included.
+        residual: norm of the violated stationarity condition (for a ground state ||H psi - E psi||).
+        gap: distance to the first excited level, or None where it was not computed.
+        status: the worst status of the batch.
+        stats: what the solver reports besides (iterations, energy variance, seconds, ...).
+    """
+
+    state: Any
+    energy: Estimate
+    residual: np.ndarray
+    gap: np.ndarray | None
+    status: Status
+    stats: dict[str, Any]
+
+    def __repr__(self) -> str:
+        def brief(value: ArrayLike | None) -> str:
+            if value is None:
+                return "not computed"
+            array = np.asarray(value)
+            return f"{float(array):.8g}" if array.ndim == 0 else f"{array.min():.6g} .. {array.max():.6g}"
+
+        rows = [
+            ("energy", repr(self.energy) if np.ndim(self.energy.mean) == 0 else brief(self.energy.mean)),
+            ("gap", brief(self.gap)),
+            ("residual", brief(self.residual)),
+            ("status", str(self.status)),
+            *((name, str(value)) for name, value in self.stats.items() if np.ndim(value) == 0),
+        ]
+        return "Equilibrium\n" + "\n".join(f"  {name:<16} {value}" for name, value in rows)
+
+    def worst(self) -> tuple[float, float | None]:
+        """Largest residual and smallest gap of the batch."""
+        gap = None if self.gap is None or np.all(np.isnan(self.gap)) else float(np.nanmin(self.gap))
+        return float(np.max(self.residual)), gap
+
+
+class Response(eqx.Module):
+    """Derivative of the forces by the nudge at beta = 0, with the relative residual of the equation solved for it."""
+
+    grad: Estimate
+    residual: np.ndarray
+    status: Status
+    stats: dict[str, Any]
+
+
+class AbstractSolver(eqx.Module):
+    """Finds equilibria. Capabilities are class attributes, checked before any work."""
+
+    name: eqx.AbstractClassVar[str]
+    analytic: eqx.AbstractClassVar[bool]
+    """Can follow the equilibrium to complex nudges (holomorphic EP)."""
+    responds: eqx.AbstractClassVar[bool]
+    """Can take the limit beta -> 0 itself (`LinearResponse`)."""
+    stochastic: eqx.AbstractClassVar[bool]
+    """Its equilibria carry statistical errors."""
+
+    @abc.abstractmethod
+    def solve(
+        self, system: AbstractSystem, params: Params, *, init: Equilibrium | None = None, key: Any = None
+    ) -> Equilibrium:
+        """The equilibrium of `system`, on the branch of `init` where that is given (nudged phases)."""
+
+    @abc.abstractmethod
+    def respond(
+        self, system: AbstractSystem, params: Params, equilibrium: Equilibrium, term: Any, *, tolerance: float
+    ) -> Response:
+        """d<dE/dtheta>/dbeta at beta = 0 under the nudge beta * `term`."""
+
+    @abc.abstractmethod
+    def default_scheme(self, free: Equilibrium, term: Any) -> "AbstractScheme":
+        """The scheme used where none is named, given the free equilibrium."""
+
+    @abc.abstractmethod
+    def extrapolate(self, phases: Mapping[complex, Equilibrium], strength: complex) -> Equilibrium:
+        """Where to start a nudged solve, from the phases solved so far (always with the free one, at strength 0)."""
+
+    @abc.abstractmethod
+    def accepts_batch(self, system: AbstractSystem) -> bool:
+        """Whether a batched `system` can be solved in one call; else the engine goes sample by sample."""
+
+
+def prepare(
+    system: AbstractSystem, params: Mapping[str, ArrayLike], solver: AbstractSolver | None, inputs: ArrayLike | None
+) -> tuple[AbstractSystem, Params, AbstractSolver]:
+    """Check and complete the arguments that every entry function shares."""
+    if not isinstance(system, AbstractSystem):
+        raise TypeError(f"Argument `system` must be a qeqprop system, but is {type(system).__name__}.")
+    checked = system.check_params(params)
+    if inputs is not None:
+        system = system.with_inputs(inputs)
+    solver = system.default_solver() if solver is None else solver
+    if not isinstance(solver, AbstractSolver):
+        raise TypeError(f"Argument `solver` must be a qeqprop solver, but is {type(solver).__name__}.")
+    return system, checked, solver
+
+
+def equilibrate(
+    system: AbstractSystem,
+    params: Mapping[str, ArrayLike],
+    *,
+    solver: AbstractSolver | None = None,
+    inputs: ArrayLike | None = None,
+    init: Equilibrium | None = None,
+    key: Any = None,
+    throw: bool = True,
+) -> Equilibrium:
+    """The free equilibrium of a system.
+
+    Args:
+        system: the energy functional.
+        params: dict of arrays with the names and shapes of `system.param_shapes`.
+        solver: None takes `system.default_solver()`.
+        inputs: values for the input degrees of freedom, shape `system.input_shape`, or with a batch axis in front.
+        init: an equilibrium to start from.
+        key: seed for stochastic solvers.
+        throw: raise `EquilibriumError` where the solve failed; else the status says so.
+
+    Example:
+        >>> import qeqprop as qp
+        >>> net = qp.TransverseFieldIsing(n_sites=2, edges=[(0, 1)])
+        >>> ground = qp.equilibrate(net, {"J": [1.0], "h": [0.0, 0.0], "g": [0.5, 0.5]})
+        >>> print(f"{float(ground.energy):.6f} {float(ground.gap):.6f}")
+        -1.414214 0.414214
+    """
+    system, checked, solver = prepare(system, params, solver, inputs)
+    if system.batch_size is not None and not solver.accepts_batch(system):
+        raise ValueError(
+            f"{solver.name} solves this system one sample at a time, but `inputs` has a batch axis of length "
+            f"{system.batch_size}: call `equilibrate` once per sample."
+        )
+    equilibrium = solver.solve(system, checked, init=init, key=key)
+    if throw and equilibrium.status.failed:
+        raise EquilibriumError(equilibrium.status, describe(equilibrium))
+    return equilibrium
+
+
+def describe(equilibrium: Equilibrium) -> str:
+    """Residual and gap in one sentence, for error messages."""
+    residual, gap = equilibrium.worst()
+    return f"residual = {residual:.2g}" + (f", gap = {gap:.3g}." if gap is not None else ".")

@@ -1,0 +1,79 @@
+"""What became of an equilibrium or a gradient: a code, its meaning, and what to do about it."""
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """Outcome of a solve, ordered by severity: everything from `NUDGE_TOO_LARGE` on is a failure.
+
+    Example:
+        >>> Status.OK.failed, Status.DEGENERATE.failed
+        (False, True)
+    """
+
+    OK = 0
+    LARGE_NUDGE = 1
+    NUDGE_TOO_LARGE = 2
+    BRANCH_JUMP = 3
+    DEGENERATE = 4
+    UNCONVERGED = 5
+    NOT_FINITE = 6
+
+    @property
+    def failed(self) -> bool:
+        """True where no gradient should be trusted."""
+        return self >= Status.NUDGE_TOO_LARGE
+
+    @property
+    def message(self) -> str:
+        """What happened, why it happens, and what to do."""
+        return _MESSAGES[self]
+
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", " ")
+
+
+_MESSAGES = {
+    Status.OK: "The equilibrium was found.",
+    Status.LARGE_NUDGE: (
+        "beta*||C||/gap is above 0.1: the gradient is the exact gradient of the finite-beta loss, but may differ from "
+        "that of <C>. Compare with `linear_response`, use a smaller beta, or `richardson`."
+    ),
+    Status.UNCONVERGED: (
+        "The solver stopped before its residual reached the tolerance, and an unconverged phase would be amplified by "
+        "1/beta. (a) Raise `max_iterations`; (b) loosen `tolerance`; (c) the gap may be closing: look at `.gap`."
+    ),
+    Status.NUDGE_TOO_LARGE: (
+        "beta*||C||/gap is above 0.5: the nudged ground state may be another state altogether. "
+        "Use a smaller beta, or `LinearResponse()`, which needs no nudge."
+    ),
+    Status.BRANCH_JUMP: (
+        "A nudged equilibrium is not on the branch of the free one (level crossing, or another minimum): the difference "
+        "of forces is not a derivative. Use a smaller beta, or `LinearResponse()`."
+    ),
+    Status.DEGENERATE: (
+        "The ground state is degenerate within the solver's accuracy: it has no unique gradient. (a) Add a small "
+        "symmetry-breaking field; (b) move the parameters away from the level crossing; (c) if a symmetry protects the "
+        "degeneracy, work in one of its sectors."
+    ),
+    Status.NOT_FINITE: "A NaN or an infinity appeared in the solve. Check the scale of the parameters and the inputs.",
+}
+
+
+class EquilibriumError(RuntimeError):
+    """A solve failed; `.status` says how. Raised unless `throw=False`.
+
+    Example:
+        >>> raise EquilibriumError(Status.DEGENERATE, "gap = 1e-14.")
+        Traceback (most recent call last):
+        ...
+        qeqprop.core.status.EquilibriumError: degenerate: gap = 1e-14. The ground state is degenerate ...
+    """
+
+    def __init__(self, status: Status, details: str = ""):
+        self.status = status
+        super().__init__(f"{status}: {details + ' ' if details else ''}{status.message}")
+
+
+class NudgeWarning(UserWarning):
+    """A gradient was computed, but its nudge is large against the gap."""

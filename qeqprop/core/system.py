@@ -1,0 +1,110 @@
+"""A system answers two questions: what is the energy of a state, and what is its derivative by the parameters?"""
+
+import abc
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .estimate import Estimate
+
+if TYPE_CHECKING:
+    from .solver import AbstractSolver
+
+Params = dict[str, np.ndarray]
+
+
+class AbstractSystem(eqx.Module):
+    """An energy functional E_theta[state], parametrised by a dict of named arrays.
+
+    The system holds everything that is not trained (graph, inputs, nudges); `params` holds the rest, and every
+    parameter derivative has the structure and the shapes of `params`. A leading batch axis on the inputs (or on a
+    nudge's weights) makes a *batched system*: its equilibria, energies and derivatives carry that axis first.
+    """
+
+    @property
+    @abc.abstractmethod
+    def param_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the parameters."""
+
+    @property
+    @abc.abstractmethod
+    def input_shape(self) -> tuple[int, ...] | None:
+        """Shape of one sample's inputs; None for a system that takes none."""
+
+    @property
+    @abc.abstractmethod
+    def batch_size(self) -> int | None:
+        """Length of the batch axis; None for a single system."""
+
+    @abc.abstractmethod
+    def energy(self, params: Params, state: Any) -> Estimate:
+        """Mean energy E_theta[state], nudges included."""
+
+    @abc.abstractmethod
+    def param_grad(self, params: Params, state: Any) -> Estimate:
+        """The force <dE/dtheta> at FIXED state: a dict like `params`."""
+
+    @abc.abstractmethod
+    def nudged(self, term: Any, strength: complex) -> "AbstractSystem":
+        """The system with energy E + strength * term."""
+
+    @abc.abstractmethod
+    def with_inputs(self, inputs: ArrayLike) -> "AbstractSystem":
+        """The system with its input degrees of freedom driven by `inputs`."""
+
+    @abc.abstractmethod
+    def init_params(self, rng: np.random.Generator | int) -> Params:
+        """Random float64 parameters to start a training from."""
+
+    @abc.abstractmethod
+    def default_solver(self) -> "AbstractSolver":
+        """The solver used where none is named."""
+
+    def check_params(self, params: Mapping[str, ArrayLike]) -> Params:
+        """Return `params` as float64 arrays, or say what is wrong with them.
+
+        Raises:
+            TypeError: `params` is not a mapping, or holds something that is not real numbers.
+            ValueError: a name is missing or unknown, a shape is wrong, or a value is not finite.
+        """
+        if not isinstance(params, Mapping):
+            raise TypeError(f"Argument `params` must be a dict of arrays, but is {type(params).__name__}.")
+        shapes = self.param_shapes
+        if missing := [name for name in shapes if name not in params]:
+            raise ValueError(f"Argument `params` must have the names {list(shapes)}, but lacks {missing}.")
+        if unknown := [name for name in params if name not in shapes]:
+            raise ValueError(f"Argument `params` must have the names {list(shapes)}, but also has {unknown}.")
+        return {name: real_array(params[name], name, shape) for name, shape in shapes.items()}
+
+
+def replaced(module: Any, **changes: Any) -> Any:
+    """A copy of an immutable module with some fields changed (`dataclasses.replace` would call `__init__`)."""
+    copy = object.__new__(type(module))
+    for field in dataclasses.fields(module):
+        object.__setattr__(copy, field.name, changes.get(field.name, getattr(module, field.name)))
+    return copy
+
+
+def real_array(value: ArrayLike, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """`value` as a finite float64 array of the given shape, refused with its name otherwise.
+
+    Example:
+        >>> real_array([1, 2], "J", (3,))
+        Traceback (most recent call last):
+        ...
+        ValueError: Argument `J` must have shape (3,), but has shape (2,).
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"Argument `{name}` must hold real numbers, but has dtype {array.dtype}.")
+    array = array.astype(np.float64)
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"Argument `{name}` must have shape {shape}, but has shape {array.shape}.")
+    if not np.all(np.isfinite(array)):
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise ValueError(f"Argument `{name}` must be finite, but is {array[where]} at index {where}.")
+    return array

@@ -1,0 +1,297 @@
+"""`fit`: training by equilibrium propagation, with optax for the updates."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .gradient import EPGradient, ep_gradient
+from .nudge import AbstractNudge
+from .precision import jax_float64
+from .scheme import AbstractScheme
+from .solver import AbstractSolver, prepare
+from .status import EquilibriumError, Status
+from .system import AbstractSystem, Params
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+def accuracy(expectations: np.ndarray, targets: np.ndarray) -> float:
+    """Fraction of samples whose largest output is the target's largest entry.
+
+    Example:
+        >>> accuracy(np.array([[0.9, 0.1], [0.2, 0.3]]), np.array([[1, 0], [1, 0]]))
+        0.5
+    """
+    return float(np.mean(np.argmax(expectations, axis=-1) == np.argmax(targets, axis=-1)))
+
+
+class History(eqx.Module):
+    """What a training did. Prints a summary; `.plot()` draws the curves; `qp.save` keeps it.
+
+    Attributes:
+        params: parameters after the last step.
+        best_params: parameters of the epoch with the lowest validation loss (training loss without validation data).
+        loss, grad_norm: of every step, shape (n_steps,).
+        validation_loss, metric: after every epoch, shape (n_epochs,); empty where there was nothing to measure.
+        best_epoch: number of that epoch, from 0.
+        status_counts: how many steps ended in which status.
+        stopped_early: whether `patience` ended the training.
+        seed, seconds: of the run.
+    """
+
+    params: Params
+    best_params: Params
+    loss: np.ndarray
+    grad_norm: np.ndarray
+    validation_loss: np.ndarray
+    metric: np.ndarray
+    best_epoch: int
+    status_counts: dict[str, int]
+    stopped_early: bool
+    seed: int
+    seconds: float
+
+    def __repr__(self) -> str:
+        rows = [f"History  {self.loss.size} steps in {self.seconds:.1f} s, seed {self.seed}"]
+        if self.loss.size:
+            rows.append(f"  loss             {self.loss[0]:.6g} -> {self.loss[-1]:.6g}")
+        if self.validation_loss.size:
+            rows.append(f"  validation loss  {self.validation_loss[0]:.6g} -> {self.validation_loss[-1]:.6g}")
+        if self.metric.size:
+            rows.append(f"  metric           {self.metric[0]:.4f} -> {self.metric[-1]:.4f}")
+        rows.append(f"  best epoch       {self.best_epoch}" + (" (stopped early)" if self.stopped_early else ""))
+        rows.append("  status           " + ", ".join(f"{k}: {v}" for k, v in self.status_counts.items()))
+        return "\n".join(rows)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Training curves; see `qeqprop.plot.training_curves`."""
+        from ..plot import training_curves
+
+        return training_curves(self, ax=ax)
+
+
+def predict(
+    system: AbstractSystem,
+    params: Mapping[str, ArrayLike],
+    nudge: AbstractNudge,
+    inputs: ArrayLike,
+    *,
+    solver: AbstractSolver | None = None,
+    chunk: int = 256,
+) -> np.ndarray:
+    """Expectation values of the nudge's observables at the free equilibria, shape (n_samples, n_observables)."""
+    rows = []
+    for start in range(0, len(inputs := np.asarray(inputs)), chunk):
+        driven, checked, chosen = prepare(system, params, solver, inputs[start : start + chunk])
+        if chosen.accepts_batch(driven):
+            rows.append(chosen.solve(driven, checked).state.expect_all(nudge.observables).mean)
+            continue
+        for sample in inputs[start : start + chunk]:
+            state = chosen.solve(system.with_inputs(sample), checked).state
+            rows.append(state.expect_all(nudge.observables).mean[None])
+    return np.concatenate(rows)
+
+
+class _Scores(eqx.Module):
+    """Losses and metric on held-out data."""
+
+    loss: float
+    metric: float | None
+
+
+def evaluate(
+    system: AbstractSystem,
+    params: Mapping[str, ArrayLike],
+    nudge: AbstractNudge,
+    data: tuple[ArrayLike, ArrayLike],
+    *,
+    solver: AbstractSolver | None = None,
+    metric: Metric | None = None,
+    chunk: int = 256,
+) -> _Scores:
+    """Mean loss (and metric) over a data set, without gradients."""
+    inputs, targets = (np.asarray(part) for part in data)
+    losses, outputs = [], []
+    for start in range(0, len(inputs), chunk):
+        part = slice(start, start + chunk)
+        driven, checked, chosen = prepare(system, params, solver, inputs[part])
+        if chosen.accepts_batch(driven):
+            states = [(chosen.solve(driven, checked).state, targets[part])]
+        else:
+            states = [
+                (chosen.solve(system.with_inputs(x), checked).state, y)
+                for x, y in zip(inputs[part], targets[part], strict=True)
+            ]
+        for state, goal in states:
+            losses.append(np.atleast_1d(nudge.cost(state, goal).mean))
+            outputs.append(np.atleast_2d(state.expect_all(nudge.observables).mean))
+    score = None if metric is None else float(metric(np.concatenate(outputs), targets))
+    return _Scores(float(np.mean(np.concatenate(losses))), score)
+
+
+def fit(
+    system: AbstractSystem,
+    params: Mapping[str, ArrayLike],
+    nudge: AbstractNudge,
+    data: tuple[ArrayLike, ArrayLike] | None = None,
+    *,
+    solver: AbstractSolver | None = None,
+    scheme: AbstractScheme | None = None,
+    optimizer: Any = None,
+    epochs: int = 10,
+    batch_size: int = 32,
+    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    metric: Metric | None = None,
+    patience: int | None = None,
+    frozen: tuple[str, ...] = (),
+    tolerate: Status = Status.LARGE_NUDGE,
+    seed: int = 0,
+    progress: bool | None = None,
+    callback: Callable[[int, EPGradient, Params], None] | None = None,
+) -> History:
+    """Train `params` so that the cost falls.
+
+    Args:
+        data: (inputs, targets), batch axis first; None minimises the cost of the undriven system, one step an epoch.
+        optimizer: an optax gradient transformation; None takes `optax.adam(0.01)`.
+        epochs, batch_size: passes over the data, and samples a step; the last batch of an epoch may be smaller.
+        validation: (inputs, targets) to measure after every epoch.
+        metric: `metric(expectations, targets)` on the validation data, e.g. `accuracy`.
+        patience: stop after so many epochs without a lower validation loss (training loss without validation).
+        frozen: names of parameters that stay as they are.
+        tolerate: the worst status that a step may have. A worse one raises `EquilibriumError`: no step is taken with a
+            gradient that cannot be trusted.
+        seed: of the shuffling (and of stochastic solvers); the same seed gives the same numbers to the bit.
+        progress: show a bar on stderr; None shows it on terminals and in notebooks only.
+        callback: called after every step with (step, gradient, parameters).
+
+    Returns:
+        A `History`.
+    """
+    import optax
+    from tqdm.auto import tqdm
+
+    jax_float64()
+    _check_training(epochs, batch_size, patience, frozen, system)
+    prepare(system, params, solver, None if data is None else np.asarray(data[0])[:1])
+    current = system.check_params(params)
+    inputs, targets = (None, None) if data is None else _check_data(data, "data")
+    held_out = None if validation is None else _check_data(validation, "validation")
+    optimizer = optax.adam(0.01) if optimizer is None else optimizer
+    trained = {name: value for name, value in current.items() if name not in frozen}
+    moments = optimizer.init(trained)
+    rng, started = np.random.default_rng(seed), time.perf_counter()
+    records = _Records()
+    bar = tqdm(total=epochs, desc="training", unit="epoch", disable=None if progress is None else not progress)
+    with bar:
+        for _ in range(epochs):
+            for rows in _batches(None if inputs is None else len(inputs), batch_size, rng):
+                batch, goal = (None if part is None else part[rows] for part in (inputs, targets))
+                key = int(rng.integers(2**31))
+                out = ep_gradient(
+                    system, current, nudge, goal, solver=solver, scheme=scheme, inputs=batch, key=key, throw=False
+                )
+                if out.status > tolerate:
+                    raise EquilibriumError(out.status, f"at training step {len(records.loss)}.")
+                step = {name: out.grad[name] for name in trained}
+                updates, moments = optimizer.update(step, moments, trained)
+                trained = {name: np.asarray(trained[name] + updates[name]) for name in trained}
+                current = {name: trained.get(name, value) for name, value in current.items()}
+                records.step(out, step)
+                if callback is not None:
+                    callback(len(records.loss), out, current)
+            if held_out is not None:
+                records.validate(evaluate(system, current, nudge, held_out, solver=solver, metric=metric))
+            bar.update()
+            bar.set_postfix(records.postfix())
+            if records.epoch_done(current, patience):
+                break
+    return records.history(current, seed, time.perf_counter() - started)
+
+
+class _Records:
+    """The running record of a training."""
+
+    def __init__(self) -> None:
+        self.loss: list[float] = []
+        self.grad_norm: list[float] = []
+        self.validation: list[_Scores] = []
+        self.counts: dict[str, int] = {}
+        self.best: tuple[float, int, Params] = (np.inf, -1, {})
+        self.epochs, self.first_step, self.stopped = 0, 0, False
+
+    def step(self, out: EPGradient, grad: Params) -> None:
+        self.loss.append(float(out.loss))
+        self.grad_norm.append(float(np.sqrt(sum(np.sum(value**2) for value in grad.values()))))
+        self.counts[str(out.status)] = self.counts.get(str(out.status), 0) + 1
+
+    def validate(self, scores: _Scores) -> None:
+        self.validation.append(scores)
+
+    def postfix(self) -> dict[str, str]:
+        shown = {"loss": f"{np.mean(self.loss[self.first_step :]):.4g}"}
+        if self.validation:
+            shown["validation"] = f"{self.validation[-1].loss:.4g}"
+            if self.validation[-1].metric is not None:
+                shown["metric"] = f"{self.validation[-1].metric:.3f}"
+        return shown
+
+    def epoch_done(self, params: Params, patience: int | None) -> bool:
+        """Keep the best parameters; True where patience has run out."""
+        score = self.validation[-1].loss if self.validation else float(np.mean(self.loss[self.first_step :]))
+        if score < self.best[0]:
+            self.best = (score, self.epochs, params)
+        self.epochs, self.first_step = self.epochs + 1, len(self.loss)
+        self.stopped = patience is not None and self.epochs - 1 - self.best[1] >= patience
+        return self.stopped
+
+    def history(self, params: Params, seed: int, seconds: float) -> History:
+        metrics = [scores.metric for scores in self.validation if scores.metric is not None]
+        return History(
+            params=params,
+            best_params=self.best[2] or params,
+            loss=np.array(self.loss),
+            grad_norm=np.array(self.grad_norm),
+            validation_loss=np.array([scores.loss for scores in self.validation]),
+            metric=np.array(metrics),
+            best_epoch=self.best[1],
+            status_counts=self.counts,
+            stopped_early=self.stopped,
+            seed=seed,
+            seconds=seconds,
+        )
+
+
+def _batches(n_samples: int | None, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray | None]:
+    if n_samples is None:
+        yield None
+        return
+    order = rng.permutation(n_samples)
+    for start in range(0, n_samples, batch_size):
+        yield order[start : start + batch_size]
+
+
+def _check_data(data: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise TypeError(f"Argument `{name}` must be a pair (inputs, targets).")
+    inputs, targets = np.asarray(data[0]), np.asarray(data[1])
+    if len(inputs) != len(targets) or not len(inputs):
+        raise ValueError(
+            f"Argument `{name}` must hold as many inputs as targets and at least one, "
+            f"but has {len(inputs)} inputs and {len(targets)} targets."
+        )
+    return inputs, targets
+
+
+def _check_training(
+    epochs: int, batch_size: int, patience: int | None, frozen: tuple[str, ...], system: AbstractSystem
+) -> None:
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"Argument `{name}` must be a positive integer, but is {value!r}.")
+    if unknown := [name for name in frozen if name not in system.param_shapes]:
+        raise ValueError(f"Argument `frozen` must have names among {list(system.param_shapes)}, but has {unknown}.")

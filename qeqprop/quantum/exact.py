@@ -1,0 +1,122 @@
+"""Exact diagonalisation: ground state, gap, linear response and complex nudges of spin and operator systems."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import numpy as np
+
+from ..core.graph import check_count
+from ..core.scheme import LinearResponse, Stencil, centered
+from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.system import AbstractSystem, Params, replaced
+from . import exact_matrix, exact_spins, holomorphic
+from .batch import MAX_BITS
+from .operators import OperatorSystem
+from .spins import AbstractSpinSystem
+from .states import BilinearState, PureState
+
+
+class ExactDiagonalization(AbstractSolver):
+    """Ground states to a residual of 1e-10, with their gap.
+
+    Spins: matrix-free, float64. Up to 14 spins the kernel for batches of small systems is used (dense below 5), above it
+    Lanczos without reorthogonalisation on a blocked, compiled H|psi>; the Hamiltonian is never stored. Operator systems:
+    dense up to dimension 1024, Lanczos on the sparse matrix above. The gap comes from a second, deflated run, which
+    sees exact degeneracies; nudged phases skip it.
+
+    Args:
+        tolerance: bound on the residual ||H psi - E psi||, relative to max(1, |E|) above 14 spins.
+        max_iterations: bound on the products H|psi> of one solve.
+        memory: bytes that may be used; None takes 90 % of what is free (the container's limit included).
+        threads: None uses all cores from 19 spins on and for batches.
+
+    Raises (from `solve`):
+        MemoryError: the vectors do not fit; before anything is allocated.
+
+    Example:
+        >>> import qeqprop as qp
+        >>> net = qp.TransverseFieldIsing(n_sites=8, edges=[(i, i + 1) for i in range(7)])
+        >>> ground = qp.equilibrate(net, {"J": [1.0] * 7, "h": [0.0] * 8, "g": [1.0] * 8}, solver=qp.ExactDiagonalization())
+        >>> print(f"{float(ground.energy):.10f}")  # 1 - 1/sin(pi/34) for the critical chain
+        -9.8379514475
+    """
+
+    tolerance: float = eqx.field(static=True)
+    max_iterations: int = eqx.field(static=True)
+    memory: int | None = eqx.field(static=True)
+    threads: int | None = eqx.field(static=True)
+
+    name: ClassVar[str] = "ExactDiagonalization"
+    analytic: ClassVar[bool] = True
+    responds: ClassVar[bool] = True
+    stochastic: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        *,
+        tolerance: float = 1e-10,
+        max_iterations: int = 5000,
+        memory: int | None = None,
+        threads: int | None = None,
+    ):
+        if not 1e-14 <= tolerance < 1:
+            raise ValueError(f"Argument `tolerance` must lie between 1e-14 and 1, but is {tolerance}.")
+        self.tolerance = float(tolerance)
+        self.max_iterations = check_count(max_iterations, "max_iterations")
+        self.memory = None if memory is None else check_count(memory, "memory")
+        self.threads = None if threads is None else check_count(threads, "threads")
+
+    def solve(
+        self, system: AbstractSystem, params: Params, *, init: Equilibrium | None = None, key: Any = None
+    ) -> Equilibrium:
+        """The ground state; `key` is not used (nothing is random)."""
+        if isinstance(system, OperatorSystem):
+            return exact_matrix.solve(self, system, params, init)
+        if not isinstance(system, AbstractSpinSystem):
+            raise TypeError(f"ExactDiagonalization solves spin networks and operator systems, not {type(system).__name__}.")
+        hamiltonian = system.hamiltonian(params)
+        if np.iscomplexobj(hamiltonian.coefficients):
+            return holomorphic.solve(self, system, hamiltonian, init)
+        if hamiltonian.n_bits <= MAX_BITS:
+            return exact_spins.solve_small(self, system, hamiltonian, init)
+        return exact_spins.solve_large(self, system, hamiltonian, init)
+
+    def respond(
+        self, system: AbstractSystem, params: Params, equilibrium: Equilibrium, term: Any, *, tolerance: float
+    ) -> Response:
+        """The Sternheimer equation (H - E) x = -(C - <C>) psi, one solve for all parameters:
+        d<O_k>/dbeta = 2 Re <psi|O_k|x>."""
+        if isinstance(system, OperatorSystem):
+            return exact_matrix.respond(self, system, params, equilibrium, term, tolerance)
+        return exact_spins.respond(self, system, params, equilibrium, term, tolerance)
+
+    def default_scheme(self, free: Equilibrium, term: Any) -> Stencil | LinearResponse:
+        """centered(beta), with beta = residual^(1/3) * gap / ||C|| where truncation and residual errors meet."""
+        norm = float(np.max(term.norm_bound()))
+        residual, gap = free.worst()
+        if gap is None or norm == 0:
+            return LinearResponse()
+        return centered(min(max(residual, 1e-12) ** (1 / 3), 0.09) * max(gap, 1e-12) / norm)
+
+    def extrapolate(self, phases: Mapping[complex, Equilibrium], strength: complex) -> Equilibrium:
+        """The polynomial through the states solved so far (signs aligned), e.g. 2 psi_0 - psi_beta for -beta."""
+        free = phases[0.0]
+        known = [b for b in phases if np.iscomplexobj(strength) or not np.iscomplexobj(b)]
+        weights = [np.prod([(strength - c) / (b - c) for c in known if c != b]) for b in known]
+        reference = free.state.amplitudes
+        amplitudes: Any = 0.0
+        for b, weight in zip(known, weights, strict=True):
+            psi = phases[b].state.amplitudes
+            overlap = np.sum(np.conj(reference) * psi, axis=-1, keepdims=True)
+            amplitudes = amplitudes + weight * psi * np.conj(overlap / np.maximum(np.abs(overlap), 1e-300))
+        made = BilinearState if np.iscomplexobj(strength) else PureState
+        norm = np.linalg.norm(amplitudes, axis=-1, keepdims=True)
+        return replaced(free, state=made(free.state.n_sites, amplitudes / norm))
+
+    def accepts_batch(self, system: AbstractSystem) -> bool:
+        """Batches of up to 14 spins (13 where H is complex) are one call; larger systems go one by one."""
+        return isinstance(system, AbstractSpinSystem) and system.n_bits <= MAX_BITS
+
+    def __repr__(self) -> str:
+        return f"ExactDiagonalization(tolerance={self.tolerance:g})"

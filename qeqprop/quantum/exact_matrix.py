@@ -1,0 +1,143 @@
+"""Exact ground states and linear responses of operator systems: dense when small, Lanczos on the sparse matrix above."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+
+from ..core.estimate import Estimate
+from ..core.memory import check_memory
+from ..core.nudge import WeightedObservables
+from ..core.solver import Equilibrium, Response
+from ..core.status import Status
+from ..core.system import Params
+from .exact_spins import ADVICE, LARGE_VECTORS, status_of
+from .lanczos import certified_gap, lowest_eigenpair, solve_complement
+from .operators import OperatorSystem
+from .states import PureState
+
+if TYPE_CHECKING:
+    from .exact import ExactDiagonalization
+
+DENSE_DIM = 1024
+
+
+class MatrixKernel:
+    """A sparse Hermitian matrix with the interface of `PauliKernel`; complex ones as [[re, -im], [im, re]]."""
+
+    def __init__(self, matrix: sp.csr_array):
+        self.complex = np.iscomplexobj(matrix.data)
+        self.matrix = matrix
+        if self.complex:
+            re, im = matrix.real, matrix.imag
+            self.matrix = sp.csr_array(sp.block_array([[re, -im], [im, re]]))
+        self.dim = self.matrix.shape[0]
+        self.norm_bound = float(abs(matrix).sum(axis=1).max())
+        self.matvecs = 0
+
+    def apply(self, x: np.ndarray, out: np.ndarray) -> None:
+        """out = H x."""
+        self.matvecs += 1
+        out[:] = self.matrix @ x
+
+    def apply_lanczos(self, x: np.ndarray, previous: np.ndarray, beta: float, out: np.ndarray) -> tuple[float, float]:
+        """out = H x - beta * previous; returns <x, out> and <out, out>."""
+        self.apply(x, out)
+        if beta:
+            out -= beta * previous
+        return float(x @ out), float(out @ out)
+
+    def to_real(self, amplitudes: np.ndarray) -> np.ndarray:
+        """Amplitudes as the vectors that this kernel acts on."""
+        if self.complex:
+            return np.concatenate([amplitudes.real, amplitudes.imag])
+        return np.ascontiguousarray(amplitudes.real)
+
+    def to_amplitudes(self, vector: np.ndarray) -> np.ndarray:
+        """The inverse of `to_real`."""
+        half = self.dim // 2
+        return vector[:half] + 1j * vector[half:] if self.complex else vector
+
+    def level(self, vector: np.ndarray) -> list[np.ndarray]:
+        """psi, and i psi where the matrix is complex."""
+        half = self.dim // 2
+        return [vector, np.concatenate([-vector[half:], vector[:half]])] if self.complex else [vector]
+
+
+def solve(
+    solver: "ExactDiagonalization", system: OperatorSystem, params: Params, init: Equilibrium | None
+) -> Equilibrium:
+    """The ground state of the summed matrix."""
+    if any(np.iscomplexobj(strength) for _, strength in system.nudges):
+        raise ValueError("An OperatorSystem cannot be nudged by a complex strength: use centered or richardson.")
+    matrix = system.matrix(params)
+    dense = system.dim <= DENSE_DIM
+    found = _solve_dense(matrix) if dense else _solve_sparse(solver, system, matrix, init)
+    energy, amplitudes, gap, bound, matvecs = found
+    residual = np.asarray(np.linalg.norm(matrix @ amplitudes - energy * amplitudes))
+    state = PureState(0, amplitudes)
+    overlap = None if init is None or not system.nudges else state.overlap(init.state)
+    known = None if gap is None else np.asarray(gap)
+    scale = float(abs(matrix).max()) if matrix.nnz else 0.0
+    return Equilibrium(
+        state=state,
+        energy=Estimate.exact(np.asarray(energy)),
+        residual=residual,
+        gap=known,
+        status=status_of(residual, max(bound, solver.tolerance), known, scale, overlap),
+        stats={"method": "dense" if dense else "sparse Lanczos", "matvecs": matvecs, "energy_variance": residual**2},
+    )
+
+
+def _solve_dense(matrix: sp.csr_array) -> tuple[float, np.ndarray, float | None, float, int]:
+    full = matrix.toarray()
+    upper = min(1, len(full) - 1)
+    values, vectors = scipy.linalg.eigh(full, subset_by_index=[0, upper])
+    gap = float(values[1] - values[0]) if upper else np.inf
+    rounding = 1e-13 * len(full) * float(np.abs(full).max())
+    return float(values[0]), np.ascontiguousarray(vectors[:, 0]), gap, rounding, 0
+
+
+def _solve_sparse(
+    solver: "ExactDiagonalization", system: OperatorSystem, matrix: sp.csr_array, init: Equilibrium | None
+) -> tuple[float, np.ndarray, float | None, float, int]:
+    check_memory(LARGE_VECTORS * 16 * system.dim, f"A system of dimension {system.dim}", ADVICE, solver.memory)
+    kernel = MatrixKernel(matrix)
+    start = np.ones(kernel.dim) if init is None else kernel.to_real(init.state.amplitudes)
+    out = lowest_eigenpair(kernel, start, tol=solver.tolerance, max_iterations=solver.max_iterations)
+    gap = None
+    if not system.nudges or init is None:
+        gap = float(certified_gap(kernel, out.energy, kernel.level(out.vector))[0])
+    bound = solver.tolerance * max(1.0, abs(out.energy))
+    return float(out.energy), kernel.to_amplitudes(out.vector), gap, bound, kernel.matvecs
+
+
+def respond(
+    solver: "ExactDiagonalization",
+    system: OperatorSystem,
+    params: Params,
+    equilibrium: Equilibrium,
+    term: WeightedObservables,
+    tolerance: float,
+) -> Response:
+    """The Sternheimer equation: a bordered dense solve when small, conjugate gradients above."""
+    matrix, psi, energy = system.matrix(params), equilibrium.state.amplitudes, float(equilibrium.energy.mean)
+    rhs = -sum(w * (op.matrix @ psi) for w, op in zip(term.weights, term.observables, strict=True))
+    rhs = rhs - psi * np.vdot(psi, rhs)
+    products: Any = 0
+    if system.dim <= DENSE_DIM:
+        bordered = np.block([[matrix.toarray() - energy * np.eye(system.dim), psi[:, None]], [psi.conj()[None], 0.0]])
+        x = np.linalg.solve(bordered, np.append(rhs, 0.0))[:-1]
+        norm = np.linalg.norm(rhs)
+        residual = np.linalg.norm(matrix @ x - energy * x - rhs) / norm if norm else 0.0
+    else:
+        kernel = MatrixKernel(sp.csr_array(matrix + 0j * sp.eye_array(system.dim)) if np.iscomplexobj(rhs) else matrix)
+        level = kernel.level(kernel.to_real(psi))
+        real, residual, products = solve_complement(
+            kernel, energy, level, kernel.to_real(rhs), tol=tolerance, max_iterations=solver.max_iterations
+        )
+        x = kernel.to_amplitudes(real)
+    status = Status.OK if residual <= max(10 * tolerance, 1e-9) else Status.UNCONVERGED
+    grad = system.transition_forces(psi, x)
+    return Response(Estimate.exact(grad), np.asarray(residual), status, {"matvecs": int(products)})

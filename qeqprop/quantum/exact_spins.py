@@ -1,0 +1,203 @@
+"""Exact ground states and linear responses of spin networks: one file for batches of small and for single large ones."""
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..core.estimate import Estimate
+from ..core.memory import available_memory, check_memory
+from ..core.nudge import WeightedObservables
+from ..core.solver import Equilibrium, Response
+from ..core.status import Status
+from ..core.system import Params
+from .batch import MAX_BITS, BatchPlan, ground_states, responses
+from .spins import AbstractSpinSystem, SpinHamiltonian
+from .states import PureState, transition_moments
+from .strings import complex_form, real_form, string_table
+
+if TYPE_CHECKING:
+    from .exact import ExactDiagonalization
+
+LARGE_VECTORS = 8
+"""State vectors that a large solve holds at a time."""
+ADVICE = "Use fewer sites, or a solver that stores no state vector (variational Monte Carlo, a tensor network)."
+
+
+@functools.lru_cache(maxsize=128)
+def _plan(n_bits: int, x: bytes, z: bytes) -> BatchPlan:
+    return BatchPlan(n_bits, np.frombuffer(x, dtype=np.int64), np.frombuffer(z, dtype=np.int64))
+
+
+def plan_of(n_bits: int, x: np.ndarray, z: np.ndarray) -> BatchPlan:
+    """The batch plan of some strings, made once."""
+    return _plan(n_bits, x.tobytes(), z.tobytes())
+
+
+def status_of(
+    residual: np.ndarray, tolerance: float, gap: np.ndarray | None, scale: float, overlap: np.ndarray | None
+) -> Status:
+    """The worst that is wrong with some ground states.
+
+    A state is known to residual/gap. Where that is above 1e-3 (or the gap vanishes against the couplings) the ground
+    level counts as degenerate: Lanczos returns *some* combination with a perfect residual, and no derivative exists.
+    """
+    if not np.all(np.isfinite(residual)):
+        return Status.NOT_FINITE
+    if np.any(residual > tolerance):
+        return Status.UNCONVERGED
+    if gap is not None and np.any(gap <= np.maximum(1e3 * residual, 1e-9 * max(scale, 1e-300))):
+        return Status.DEGENERATE
+    if overlap is not None and np.any(overlap**2 < 0.5):
+        return Status.BRANCH_JUMP
+    return Status.OK
+
+
+def solve_small(
+    solver: "ExactDiagonalization", system: AbstractSpinSystem, h: SpinHamiltonian, init: Equilibrium | None
+) -> Equilibrium:
+    """Up to 14 bits: the batch kernel, also for a batch of one."""
+    batch = np.shape(h.coefficients)[:-1]
+    coefficients = np.atleast_2d(h.coefficients)
+    certify = not system.nudges or init is None
+    start = None if init is None else np.atleast_2d(real_form(init.state.amplitudes, h.n_bits))
+    out = ground_states(
+        plan_of(h.n_bits, h.x, h.z),
+        coefficients,
+        start,
+        tol=solver.tolerance,
+        max_iterations=solver.max_iterations,
+        certify_gap=certify,
+        realified=h.realified,
+        threads=solver.threads,
+    )
+    state = PureState(h.n_sites, complex_form(out.vector, h.n_sites).reshape(*batch, -1))
+    gap = out.gap.reshape(batch) if certify else None
+    overlap = None if init is None or not system.nudges else state.overlap(init.state)
+    scale = float(np.abs(coefficients).max(initial=0.0))
+    return Equilibrium(
+        state=state,
+        energy=Estimate.exact(out.energy.reshape(batch)),
+        residual=out.residual.reshape(batch),
+        gap=gap,
+        status=status_of(out.residual, solver.tolerance, gap, scale, overlap),
+        stats={
+            "method": "batched Lanczos" if h.n_bits >= 5 else "dense",
+            "matvecs": int(out.iterations.sum()),
+            "energy_variance": (out.residual**2).reshape(batch),
+        },
+    )
+
+
+def solve_large(
+    solver: "ExactDiagonalization", system: AbstractSpinSystem, h: SpinHamiltonian, init: Equilibrium | None
+) -> Equilibrium:
+    """Above 14 bits: matrix-free Lanczos."""
+    from .kernels import PauliKernel
+    from .lanczos import certified_gap, lowest_eigenpair
+    from .product_state import product_start
+
+    check_large(solver, h.n_sites, h.n_bits)
+    if h.coefficients.ndim > 1:
+        raise ValueError(f"Batches are solved in one call up to {MAX_BITS} bits, but this system has {h.n_bits}.")
+    kernel = PauliKernel(h.n_bits, h.x, h.z, h.coefficients, threads=solver.threads)
+    start = product_start(h) if init is None else real_form(init.state.amplitudes, h.n_bits)
+    memory = available_memory() if solver.memory is None else solver.memory
+    out = lowest_eigenpair(
+        kernel, start, tol=solver.tolerance, max_iterations=solver.max_iterations, basis_bytes=memory // 4
+    )
+    certify = not system.nudges or init is None
+    gap = None
+    if certify:
+        gap = np.asarray(certified_gap(kernel, out.energy, level_vectors(out.vector, h))[0])
+    state = PureState(h.n_sites, complex_form(out.vector, h.n_sites))
+    overlap = None if init is None or not system.nudges else state.overlap(init.state)
+    bound = solver.tolerance * max(1.0, abs(out.energy))
+    residual = np.asarray(out.residual)
+    return Equilibrium(
+        state=state,
+        energy=Estimate.exact(np.asarray(out.energy)),
+        residual=residual,
+        gap=gap,
+        status=status_of(residual, bound, gap, float(np.abs(h.coefficients).max(initial=0.0)), overlap),
+        stats={"method": "matrix-free Lanczos", "matvecs": kernel.matvecs, "energy_variance": residual**2},
+    )
+
+
+def check_large(solver: "ExactDiagonalization", n_sites: int, n_bits: int) -> None:
+    """Refuse a state space that does not fit, with numbers."""
+    what = f"Exact diagonalisation of {n_sites} spins ({LARGE_VECTORS} vectors of 2^{n_bits} float64)"
+    check_memory(LARGE_VECTORS * 8 << n_bits, what, ADVICE, solver.memory)
+
+
+def level_vectors(vector: np.ndarray, h: SpinHamiltonian) -> list[np.ndarray]:
+    """Orthonormal real vectors of the ground level: psi, and i psi where the Hamiltonian is realified."""
+    if not h.realified:
+        return [vector]
+    half = len(vector) // 2
+    return [vector, np.concatenate([-vector[half:], vector[:half]])]
+
+
+def respond(
+    solver: "ExactDiagonalization",
+    system: AbstractSpinSystem,
+    params: Params,
+    equilibrium: Equilibrium,
+    term: WeightedObservables,
+    tolerance: float,
+) -> Response:
+    """(H - E) x = -(C - <C>) psi on the complement of psi, then 2 <psi|P|x> of every string at once."""
+    h = system.hamiltonian(params)
+    forces, cost = system.force_table(), string_table(term.observables, system.n_sites)
+    n_bits = max(h.n_bits, forces.n_bits, cost.n_bits)
+    h = h._replace(n_bits=n_bits)  # a string of fewer bits acts on realified vectors as it stands
+    costs = np.asarray((cost.coefficients.T @ term.weights.T).T)
+    psi = real_form(equilibrium.state.amplitudes, n_bits)
+    if n_bits <= MAX_BITS:
+        partner = None
+        if h.realified:
+            half = psi.shape[-1] // 2
+            partner = np.atleast_2d(np.concatenate([-psi[..., half:], psi[..., :half]], axis=-1))
+        x, residual, products = responses(
+            plan_of(n_bits, h.x, h.z),
+            np.atleast_2d(h.coefficients),
+            np.atleast_1d(equilibrium.energy.mean),
+            np.atleast_2d(psi),
+            plan_of(n_bits, cost.x, cost.z),
+            np.atleast_2d(costs),
+            partner=partner,
+            tol=tolerance,
+            max_iterations=solver.max_iterations,
+            threads=solver.threads,
+        )
+        x = x.reshape(psi.shape)
+    else:
+        x, residual, products = _respond_large(solver, h, equilibrium, psi, (cost.x, cost.z, costs), tolerance)
+    grad = system.contract(2 * transition_moments(n_bits, forces.x, forces.z, psi, x))
+    worst = np.max(residual)
+    status = Status.OK if worst <= max(10 * tolerance, 1e-12) else Status.UNCONVERGED
+    if not np.isfinite(worst):
+        status = Status.NOT_FINITE
+    return Response(Estimate.exact(grad), np.asarray(worst), status, {"matvecs": int(np.sum(products))})
+
+
+def _respond_large(
+    solver: "ExactDiagonalization",
+    h: SpinHamiltonian,
+    equilibrium: Equilibrium,
+    psi: np.ndarray,
+    cost: tuple[np.ndarray, np.ndarray, np.ndarray],
+    tolerance: float,
+) -> tuple[np.ndarray, Any, int]:
+    from .kernels import PauliKernel
+    from .lanczos import solve_complement
+
+    check_large(solver, h.n_sites, h.n_bits)
+    rhs = np.empty_like(psi)
+    PauliKernel(h.n_bits, *cost, threads=solver.threads).apply(psi, rhs)
+    np.negative(rhs, out=rhs)  # the projection is the solver's: it knows the level
+    kernel = PauliKernel(h.n_bits, h.x, h.z, h.coefficients, threads=solver.threads)
+    energy = float(equilibrium.energy.mean)
+    return solve_complement(
+        kernel, energy, level_vectors(psi, h), rhs, tol=tolerance, max_iterations=solver.max_iterations
+    )

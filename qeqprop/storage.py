@@ -1,0 +1,169 @@
+"""Saving and loading of results: one `.npz` file of plain arrays, with the structure as JSON inside. Never pickle.
+
+Every write goes to a temporary file in the same directory, is flushed to the disk and then put in place by one rename:
+a reader sees the old file or the new one, never half of one. Loading builds objects of the classes listed here and
+runs no code from the file.
+"""
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .core.status import Status
+
+SCHEMA = 1
+_CLASSES = {
+    "Estimate": "core.estimate",
+    "Equilibrium": "core.solver",
+    "EPGradient": "core.gradient",
+    "GradientCheck": "core.reference",
+    "History": "core.training",
+    "LinearResponse": "core.scheme",
+    "Stencil": "core.scheme",
+    "ExactDiagonalization": "quantum.exact",
+    "PureState": "quantum.states",
+    "BilinearState": "quantum.states",
+}
+
+
+class StorageError(ValueError):
+    """A file is not one of ours, is damaged, or comes from a newer version."""
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Put `data` at `path` so that no crash leaves a torn file."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    with contextlib.suppress(OSError):  # not every file system lets a directory be opened
+        directory = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+    return target
+
+
+def save(path: str | os.PathLike[str], result: Any) -> Path:
+    """Save a result (gradient, check, equilibrium, history, parameters, or dicts and lists of these) to `path`.
+
+    Args:
+        path: file name; `.npz` is appended where it is missing.
+        result: what to save.
+
+    Returns:
+        The path written.
+
+    Raises:
+        TypeError: the result holds something that cannot be saved; nothing is written.
+
+    Example:
+        >>> import tempfile, numpy as np, qeqprop as qp
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = qp.save(f"{folder}/params", {"J": np.ones(3)})
+        ...     qp.load(path)
+        {'J': array([1., 1., 1.])}
+    """
+    import io
+
+    arrays: dict[str, np.ndarray] = {}
+    document = {"format": "qeqprop", "schema": SCHEMA, "content": _encode(result, arrays)}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, json=np.frombuffer(json.dumps(document).encode(), dtype=np.uint8), **arrays)
+    target = Path(path)
+    return write_atomically(target if target.suffix == ".npz" else target.with_name(target.name + ".npz"), buffer.getvalue())
+
+
+def load(path: str | os.PathLike[str]) -> Any:
+    """Load what `save` wrote.
+
+    Raises:
+        FileNotFoundError: no such file. StorageError: not such a file, damaged, or of a newer schema.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            document = json.loads(file["json"].tobytes())
+            if document["format"] != "qeqprop":
+                raise KeyError("format")
+            if document["schema"] > SCHEMA:
+                raise StorageError(f"{path}: written by a newer qeqprop (schema {document['schema']} > {SCHEMA}).")
+            return _decode(document["content"], file)
+    except FileNotFoundError:
+        raise
+    except StorageError:
+        raise
+    except (KeyError, ValueError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise StorageError(f"{path}: not a file that qeqprop.save wrote, or damaged ({error}).") from error
+
+
+def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, Status):
+        return {"status": value.name}
+    if isinstance(value, complex) and not isinstance(value, np.generic):
+        return {"complex": [value.real, value.imag]}
+    if isinstance(value, int | float) and not isinstance(value, np.generic):
+        return value if isinstance(value, int) or np.isfinite(value) else {"float": repr(value)}
+    if hasattr(value, "__array__") and not dataclasses.is_dataclass(value):
+        array = np.asarray(value)
+        if array.dtype.hasobject:
+            raise TypeError(f"An array of dtype {array.dtype} cannot be saved.")
+        name = f"array{len(arrays)}"
+        arrays[name] = array
+        return {"array": name}
+    if isinstance(value, dict):
+        return {"dict": [[_encode(key, arrays), _encode(item, arrays)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [_encode(item, arrays) for item in value]}
+    if type(value).__name__ in _CLASSES and dataclasses.is_dataclass(value):
+        fields = {field.name: _encode(getattr(value, field.name), arrays) for field in dataclasses.fields(value)}
+        return {"class": type(value).__name__, "fields": fields}
+    raise TypeError(f"A {type(value).__name__} cannot be saved: {value!r}.")
+
+
+def _decode(value: Any, arrays: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "class" in value:
+        return _decode_module(value, arrays)
+    ((kind, content),) = value.items()
+    if kind == "array":
+        return arrays[content]
+    if kind == "dict":
+        return {_decode(key, arrays): _decode(item, arrays) for key, item in content}
+    if kind in ("list", "tuple"):
+        items = [_decode(item, arrays) for item in content]
+        return items if kind == "list" else tuple(items)
+    simple = {"status": lambda name: Status[name], "complex": lambda pair: complex(*pair), "float": float}
+    return simple[kind](content)
+
+
+def _decode_module(value: dict[str, Any], arrays: Any) -> Any:
+    name = value["class"]
+    cls = getattr(importlib.import_module(f"{__package__}.{_CLASSES[name]}"), name)
+    made = object.__new__(cls)
+    expected, found = {field.name for field in dataclasses.fields(cls)}, set(value["fields"])
+    if expected != found:
+        raise StorageError(f"A saved {name} must have the fields {sorted(expected)}, but has {sorted(found)}.")
+    for field, content in value["fields"].items():
+        object.__setattr__(made, field, _decode(content, arrays))
+    return made
