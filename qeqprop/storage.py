@@ -89,7 +89,9 @@ def save(path: str | os.PathLike[str], result: Any) -> Path:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, json=np.frombuffer(json.dumps(document).encode(), dtype=np.uint8), **arrays)
     target = Path(path)
-    return write_atomically(target if target.suffix == ".npz" else target.with_name(target.name + ".npz"), buffer.getvalue())
+    return write_atomically(
+        target if target.suffix == ".npz" else target.with_name(target.name + ".npz"), buffer.getvalue()
+    )
 
 
 def load(path: str | os.PathLike[str]) -> Any:

@@ -59,7 +59,9 @@ class Estimate(eqx.Module):
         mean, stderr = np.broadcast_arrays(np.asarray(self.mean), np.asarray(self.stderr))
         if mean.ndim == 0:
             return format_uncertain(float(mean), float(stderr))
-        flat = [format_uncertain(float(m), float(s), digits=4) for m, s in zip(mean.ravel(), stderr.ravel(), strict=True)]
+        flat = [
+            format_uncertain(float(m), float(s), digits=4) for m, s in zip(mean.ravel(), stderr.ravel(), strict=True)
+        ]
         if len(flat) > 8:
             flat = [*flat[:4], "...", *flat[-2:]]
         return f"[{', '.join(flat)}]" + (f" shape {mean.shape}" if mean.ndim > 1 or mean.size > 8 else "")

@@ -1,6 +1,6 @@
 """`ep_gradient`: relax, nudge, relax again, and difference the forces. It knows no physics.
 
-    dL/dtheta = d/dbeta <dE/dtheta>_beta   at beta = 0        (Scellier & Bengio 2017; Scellier 2024, arXiv:2406.00879)
+dL/dtheta = d/dbeta <dE/dtheta>_beta   at beta = 0        (Scellier & Bengio 2017; Scellier 2024, arXiv:2406.00879)
 """
 
 import warnings
@@ -115,7 +115,7 @@ def ep_gradient(
         scheme: `one_sided`, `centered`, `richardson`, `holomorphic` or `LinearResponse()`; None takes the solver's own.
         inputs: shape `system.input_shape`, or with a batch axis in front: then the mean gradient is returned.
         init: an equilibrium to start the free solve from.
-        key: seed for stochastic solvers.
+        key: seed, for stochastic solvers only.
         throw: raise `EquilibriumError` on failure; else return the gradient with its `status`.
 
     Raises:
@@ -132,11 +132,13 @@ def ep_gradient(
     """
     if not isinstance(nudge, AbstractNudge):
         raise TypeError(f"Argument `nudge` must be a qeqprop nudge, but is {type(nudge).__name__}.")
-    system, checked, solver = prepare(system, params, solver, inputs)
+    system, checked, solver = prepare(system, params, solver, inputs, key)
     checked_target = nudge.check_target(target, system.batch_size)
     _check_scheme(scheme, solver)
     problem = Problem(system, checked, nudge, checked_target, solver, key)
     if system.batch_size is not None and not solver.accepts_batch(system):
+        if init is not None:
+            raise ValueError(f"Argument `init` must be None: {solver.name} solves this batch one sample at a time.")
         return _sample_by_sample(problem, scheme, np.asarray(inputs), throw)
     return _estimate(problem, scheme, init, throw)
 
@@ -147,7 +149,9 @@ def _check_scheme(scheme: AbstractScheme | None, solver: AbstractSolver) -> None
     if isinstance(scheme, LinearResponse) and not solver.responds:
         raise ValueError(f"{solver.name} has no linear response: use a stencil such as centered(beta).")
     if isinstance(scheme, Stencil) and scheme.is_complex and not solver.analytic:
-        raise ValueError(f"{solver.name} cannot follow complex nudges, which {scheme} needs: use centered or richardson.")
+        raise ValueError(
+            f"{solver.name} cannot follow complex nudges, which {scheme} needs: use centered or richardson."
+        )
 
 
 def _estimate(problem: Problem, scheme: AbstractScheme | None, init: Equilibrium | None, throw: bool) -> EPGradient:
@@ -175,7 +179,9 @@ def _by_stencil(problem: Problem, stencil: Stencil, free: Equilibrium, term: Wei
     grad, stderr = _combine(stencil, stencil.weights, forces)
     truncation = truncation_error(stencil, grad, forces, phases, {b: term.expect(p.state) for b, p in phases.items()})
     ratio = _nudge_ratio(stencil, free, term)
-    amplified = sum(abs(w) * _force_error(phases[b], free) for b, w in zip(stencil.strengths, stencil.weights, strict=True))
+    amplified = sum(
+        abs(w) * _force_error(phases[b], free) for b, w in zip(stencil.strengths, stencil.weights, strict=True)
+    )
     return EPGradient(
         *_mean_loss(nudge.cost(free.state, target)),
         grad=_batch_mean(grad, system),

@@ -22,7 +22,7 @@ def jax_float64() -> ModuleType:
     """
     import jax
 
-    if not jax.config.jax_enable_x64:
+    if not jax.config.read("jax_enable_x64"):
         if os.environ.get("JAX_ENABLE_X64", "").strip().lower() in _OFF:
             raise PrecisionError(
                 "qeqprop needs JAX's 64-bit mode, but JAX_ENABLE_X64=0 forbids it. In float32 the difference of nudged "

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import numpy as np
@@ -103,7 +103,11 @@ class AbstractSolver(eqx.Module):
 
 
 def prepare(
-    system: AbstractSystem, params: Mapping[str, ArrayLike], solver: AbstractSolver | None, inputs: ArrayLike | None
+    system: AbstractSystem,
+    params: Mapping[str, ArrayLike],
+    solver: AbstractSolver | None,
+    inputs: ArrayLike | None,
+    key: Any = None,
 ) -> tuple[AbstractSystem, Params, AbstractSolver]:
     """Check and complete the arguments that every entry function shares."""
     if not isinstance(system, AbstractSystem):
@@ -114,6 +118,8 @@ def prepare(
     solver = system.default_solver() if solver is None else solver
     if not isinstance(solver, AbstractSolver):
         raise TypeError(f"Argument `solver` must be a qeqprop solver, but is {type(solver).__name__}.")
+    if key is not None and not solver.stochastic:
+        raise ValueError(f"Argument `key` must be None: {solver.name} draws no random numbers.")
     return system, checked, solver
 
 
@@ -135,7 +141,7 @@ def equilibrate(
         solver: None takes `system.default_solver()`.
         inputs: values for the input degrees of freedom, shape `system.input_shape`, or with a batch axis in front.
         init: an equilibrium to start from.
-        key: seed for stochastic solvers.
+        key: seed, for stochastic solvers only.
         throw: raise `EquilibriumError` where the solve failed; else the status says so.
 
     Example:
@@ -145,7 +151,7 @@ def equilibrate(
         >>> print(f"{float(ground.energy):.6f} {float(ground.gap):.6f}")
         -1.414214 0.414214
     """
-    system, checked, solver = prepare(system, params, solver, inputs)
+    system, checked, solver = prepare(system, params, solver, inputs, key)
     if system.batch_size is not None and not solver.accepts_batch(system):
         raise ValueError(
             f"{solver.name} solves this system one sample at a time, but `inputs` has a batch axis of length "

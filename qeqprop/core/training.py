@@ -177,8 +177,7 @@ def fit(
 
     jax_float64()
     _check_training(epochs, batch_size, patience, frozen, system)
-    prepare(system, params, solver, None if data is None else np.asarray(data[0])[:1])
-    current = system.check_params(params)
+    _, current, solver = prepare(system, params, solver, None if data is None else np.asarray(data[0])[:1])
     inputs, targets = (None, None) if data is None else _check_data(data, "data")
     held_out = None if validation is None else _check_data(validation, "validation")
     optimizer = optax.adam(0.01) if optimizer is None else optimizer
@@ -191,7 +190,7 @@ def fit(
         for _ in range(epochs):
             for rows in _batches(None if inputs is None else len(inputs), batch_size, rng):
                 batch, goal = (None if part is None else part[rows] for part in (inputs, targets))
-                key = int(rng.integers(2**31))
+                key = int(rng.integers(2**31)) if solver.stochastic else None
                 out = ep_gradient(
                     system, current, nudge, goal, solver=solver, scheme=scheme, inputs=batch, key=key, throw=False
                 )

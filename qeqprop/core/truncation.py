@@ -41,7 +41,9 @@ def truncation_error(
         return {name: np.full_like(value, np.nan) for name, value in mean.items()}
     embedded = {
         name: _mean(
-            np.sum([w * forces[b].mean[name] for b, w in zip(stencil.strengths, stencil.embedded, strict=True)], axis=0).real,
+            np.sum(
+                [w * forces[b].mean[name] for b, w in zip(stencil.strengths, stencil.embedded, strict=True)], axis=0
+            ).real,
             batch_axes,
         )
         for name in grad
@@ -87,7 +89,9 @@ def _thermodynamic_error(
     derivatives = np.where(powers > 0, powers * nodes[:, None] ** np.maximum(powers - 1, 0), 0.0)
     inverse = np.linalg.inv(np.vstack([values, derivatives]))
     reference = 2 * (inverse @ np.vstack([energies, scale * slopes]))[2] / scale**2
-    weights = np.array([complex(dict(zip(stencil.strengths, stencil.weights, strict=True)).get(b, 0)).real for b in strengths])
+    weights = np.array(
+        [complex(dict(zip(stencil.strengths, stencil.weights, strict=True)).get(b, 0)).real for b in strengths]
+    )
     ours = weights @ slopes
     errors = np.concatenate(
         [_uncertainty(phases[b].energy) for b in strengths] + [scale * _uncertainty(costs[b]) for b in strengths]

@@ -13,7 +13,7 @@ from qeqprop.quantum.batch_kernels import aligned, allocate, apply, axpy, build,
 
 KRYLOV_DIMENSION = 64  # basis vectors kept before a restart from the Ritz vector
 FIRST_CHECK = 8
-GAP_TOLERANCE = 1e-3
+GAP_TOLERANCE = 1e-2
 GAP_BUDGET = 200
 WRONG_SECTORS = 4
 HAND_OVER = 1e-4
@@ -21,43 +21,46 @@ NEWTON_LOSS = 10.0
 
 
 @jit
-def laguerre_lowest(alpha, beta, size, guess):
-    """Smallest eigenvalue of the tridiagonal matrix (alpha, beta), from the left: Laguerre never passes it.
+def laguerre_step(alpha, beta, size, shift):
+    """Laguerre's step from `shift` towards the spectrum of the tridiagonal matrix; negative unless `shift` is left of it.
 
-    All pivots of `T - shift` are positive exactly left of the spectrum; a guess that is not falls back to Gershgorin.
+    All pivots of `T - shift` are positive exactly there. Their logarithmic derivatives give the sums `s1`, `s2` of
+    `1 / (lambda - shift)` and of its square, hence a step that never passes the smallest eigenvalue and converges cubically.
     """
+    s1 = s2 = r = t = e = 0.0
+    pivot = 1.0
+    for i in range(size):
+        if i > 0:
+            e = beta[i - 1] * beta[i - 1] / pivot
+        pivot = alpha[i] - shift - e
+        if not pivot > 0.0:
+            return -1.0
+        inverse = 1.0 / pivot
+        rise = e * (r * r + t) * inverse
+        r = (1.0 + e * r) * inverse
+        t = rise + r * r
+        s1 += r
+        s2 += t
+    return size / (s1 + np.sqrt(max((size - 1) * (size * s2 - s1 * s1), 0.0)))
+
+
+@jit
+def lowest_eigenvalue(alpha, beta, size, guess):
+    """Smallest eigenvalue of the tridiagonal matrix, approached from a lower bound: `guess` if it is one, or Gershgorin's."""
     bound = np.inf
     for i in range(size):
         left = abs(beta[i - 1]) if i > 0 else 0.0
         right = abs(beta[i]) if i < size - 1 else 0.0
         bound = min(bound, alpha[i] - left - right)
+    resolution = 1e-8 * (abs(bound) + abs(alpha[0]))
     shift = max(guess, bound)
-    scale_ = abs(bound) + abs(alpha[0]) + 1e-300
-    for _ in range(100):
-        s1 = s2 = r = t = e = 0.0  # s1, s2: sums of 1/(lambda - shift) and of its square
-        pivot, positive = 1.0, True
-        for i in range(size):
-            if i > 0:
-                e = beta[i - 1] * beta[i - 1] / pivot
-            pivot = alpha[i] - shift - e
-            if not pivot > 0.0:
-                positive = False
-                break
-            inverse = 1.0 / pivot
-            rise = e * (r * r + t) * inverse
-            r = (1.0 + e * r) * inverse
-            t = rise + r * r
-            s1 += r
-            s2 += t
-        if not positive:
-            if shift <= bound:
-                return shift
-            shift = bound
-            continue
-        step = size / (s1 + np.sqrt(max((size - 1) * (size * s2 - s1 * s1), 0.0)))
+    step = laguerre_step(alpha, beta, size, shift)
+    if step < 0.0:
+        shift = bound
+        step = laguerre_step(alpha, beta, size, shift)
+    while step > resolution:  # a negative step: rounding has carried the shift onto the eigenvalue
         shift += step
-        if not step > 1e-7 * scale_:
-            return shift
+        step = laguerre_step(alpha, beta, size, shift)
     return shift
 
 
@@ -67,7 +70,7 @@ def lowest_ritz_pair(alpha, beta, size, guess, vector, pivots):
 
     Twisted factorisation: the equation with the smallest pivot is the one to leave out.
     """
-    shift = laguerre_lowest(alpha, beta, size, guess)
+    shift = lowest_eigenvalue(alpha, beta, size, guess)
     tiny = 1e-300
     pivots[0] = alpha[0] - shift
     for i in range(1, size):
@@ -289,7 +292,7 @@ def solve_sample(h, psi, states, basis, tridiagonal, halves, tol, budget, certif
 def excitation_like(psi, x):
     """A start for the first excited state: a random field on psi (single-spin excitations), and noise against symmetry."""
     random_vector(x)
-    noise = 100.0 / np.sqrt(x.size)
+    noise = 1.0 / np.sqrt(x.size)
     random_field = 0.0
     for s in range(x.size):
         x[s] *= noise

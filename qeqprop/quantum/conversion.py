@@ -23,6 +23,7 @@ MEMORY_LIMIT_GIB = 16.0  # matrices above this are refused
 _MAX_DECOMPOSED_SITES = 12
 _MAX_DECOMPOSED_STRINGS = 1 << 20
 _MAX_SITES = 62  # masks are int64
+_SMALLEST_NETKET_SCALE = 1e-6
 
 _FLOAT = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?j?"
 _LABEL = r"(?:[XYZ]\d+(?:\s*[XYZ]\d+)*|I)"
@@ -173,8 +174,8 @@ def to_netket(operator: "PauliSum", n_sites: int, hilbert: Any = None) -> Any:
         hilbert: a NetKet space of n_sites two-level systems that lists spin up first; `Spin(1/2, n_sites)` by default.
 
     Raises:
-        ValueError: if the space has another size, or lists spin down first (`inverted_ordering=True`): NetKet's own Z
-            would then be +1 on samples that say -1.
+        ValueError: if the space has another size; if it lists spin down first (`inverted_ordering=True`), where
+            NetKet's own Z is +1 on samples that say -1; or if all coefficients are below 1e-6.
     """
     netket = _require("netket")
     _check_sites(operator, n_sites)
@@ -184,8 +185,17 @@ def to_netket(operator: "PauliSum", n_sites: int, hilbert: Any = None) -> Any:
         raise ValueError(f"Argument `hilbert` must have n_sites={n_sites} sites, but has {hilbert.size}.")
     _check_netket_space(hilbert, "hilbert")
     labels = ["".join("IXZY"[(x >> i & 1) + 2 * (z >> i & 1)] for i in range(n_sites)) for x, z, _ in operator]
-    # By default NetKet drops matrix elements below 1e-10.
-    return netket.operator.PauliStrings(hilbert, labels, [c for _, _, c in operator], cutoff=0.0)
+    largest = max((abs(c) for _, _, c in operator), default=1.0)
+    if largest < _SMALLEST_NETKET_SCALE:
+        expected = (
+            f"a coefficient above {_SMALLEST_NETKET_SCALE:g}, since NetKet takes matrix elements below 1e-10 for zero,"
+        )
+        raise ValueError(
+            f"Argument `operator` must have {expected} but the largest is {largest:.3g}: change the units."
+        )
+    # NetKet drops strings below 1e-8 when it reads them, but not when it scales them. Powers of two are exact.
+    large = [c * 2.0**40 for _, _, c in operator]
+    return netket.operator.PauliStrings(hilbert, labels, large, cutoff=0.0) * 2.0**-40
 
 
 def from_netket(cls: "type[PauliSum]", operator: Any, tolerance: float = 1e-12) -> "PauliSum":
@@ -208,7 +218,7 @@ def from_netket(cls: "type[PauliSum]", operator: Any, tolerance: float = 1e-12) 
         operator = operator.to_pauli_strings()
     if not hasattr(operator, "operators") or not hasattr(operator, "weights"):
         raise TypeError(f"Argument `operator` must have a form as Pauli strings, but is {type(operator).__name__}.")
-    weights = _round_off(np.asarray(operator.weights, dtype=np.complex128), tolerance)
+    weights = _round_off(np.array(operator.weights, dtype=np.complex128), tolerance)
     labels = (" ".join(f"{a}{i}" for i, a in enumerate(label) if a != "I") or "I" for label in operator.operators)
     return cls((*read_label(label), complex(c)) for label, c in zip(labels, weights, strict=True))
 
@@ -247,7 +257,7 @@ def write_terms(terms: "Sequence[Term]", number: Callable[[complex], str] = repr
     for x, z, c in terms:
         negative = (c.real or c.imag) < 0 and not (c.real and c.imag)
         sign = (" - " if negative else " + ") if text else ("-" if negative else "")
-        text += f"{sign}{number(-c if negative else c)}{times}{write_label(x, z)}"
+        text += f"{sign}{number(0 - c if negative else c)}{times}{write_label(x, z)}"
     return text or "0"
 
 

@@ -74,7 +74,9 @@ class ExactDiagonalization(AbstractSolver):
         if isinstance(system, OperatorSystem):
             return exact_matrix.solve(self, system, params, init)
         if not isinstance(system, AbstractSpinSystem):
-            raise TypeError(f"ExactDiagonalization solves spin networks and operator systems, not {type(system).__name__}.")
+            raise TypeError(
+                f"ExactDiagonalization solves spin networks and operator systems, not {type(system).__name__}."
+            )
         hamiltonian = system.hamiltonian(params)
         if np.iscomplexobj(hamiltonian.coefficients):
             return holomorphic.solve(self, system, hamiltonian, init)
@@ -89,6 +91,7 @@ class ExactDiagonalization(AbstractSolver):
         d<O_k>/dbeta = 2 Re <psi|O_k|x>."""
         if isinstance(system, OperatorSystem):
             return exact_matrix.respond(self, system, params, equilibrium, term, tolerance)
+        assert isinstance(system, AbstractSpinSystem)  # `solve` has refused the others
         return exact_spins.respond(self, system, params, equilibrium, term, tolerance)
 
     def default_scheme(self, free: Equilibrium, term: Any) -> Stencil | LinearResponse:

@@ -1,6 +1,6 @@
 """Exact ground states and linear responses of operator systems: dense when small, Lanczos on the sparse matrix above."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.linalg
@@ -34,18 +34,11 @@ class MatrixKernel:
             self.matrix = sp.csr_array(sp.block_array([[re, -im], [im, re]]))
         self.dim = self.matrix.shape[0]
         self.norm_bound = float(abs(matrix).sum(axis=1).max())
-        self.matvecs = 0
-
-    def apply(self, x: np.ndarray, out: np.ndarray) -> None:
-        """out = H x."""
-        self.matvecs += 1
-        out[:] = self.matrix @ x
 
     def apply_lanczos(self, x: np.ndarray, previous: np.ndarray, beta: float, out: np.ndarray) -> tuple[float, float]:
-        """out = H x - beta * previous; returns <x, out> and <out, out>."""
-        self.apply(x, out)
-        if beta:
-            out -= beta * previous
+        """out = H x - beta * previous; returns <x, out> and <out, out>. `previous` may be `out` or `x`."""
+        product = self.matrix @ x
+        out[:] = product - beta * previous if beta else product
         return float(x @ out), float(out @ out)
 
     def to_real(self, amplitudes: np.ndarray) -> np.ndarray:
@@ -105,12 +98,15 @@ def _solve_sparse(
     check_memory(LARGE_VECTORS * 16 * system.dim, f"A system of dimension {system.dim}", ADVICE, solver.memory)
     kernel = MatrixKernel(matrix)
     start = np.ones(kernel.dim) if init is None else kernel.to_real(init.state.amplitudes)
-    out = lowest_eigenpair(kernel, start, tol=solver.tolerance, max_iterations=solver.max_iterations)
-    gap = None
+    out = lowest_eigenpair(
+        kernel, start, tol=solver.tolerance, max_iterations=solver.max_iterations, warm=init is not None
+    )
+    gap, matvecs = None, out.matvecs
     if not system.nudges or init is None:
-        gap = float(certified_gap(kernel, out.energy, kernel.level(out.vector))[0])
-    bound = solver.tolerance * max(1.0, abs(out.energy))
-    return float(out.energy), kernel.to_amplitudes(out.vector), gap, bound, kernel.matvecs
+        certificate = certified_gap(kernel, out.energy, kernel.level(out.vector))
+        gap, matvecs = certificate.gap, matvecs + certificate.matvecs
+    rounding = 1e2 * np.finfo(float).eps * kernel.norm_bound
+    return out.energy, kernel.to_amplitudes(out.vector), gap, rounding, matvecs
 
 
 def respond(
@@ -125,7 +121,7 @@ def respond(
     matrix, psi, energy = system.matrix(params), equilibrium.state.amplitudes, float(equilibrium.energy.mean)
     rhs = -sum(w * (op.matrix @ psi) for w, op in zip(term.weights, term.observables, strict=True))
     rhs = rhs - psi * np.vdot(psi, rhs)
-    products: Any = 0
+    products = 0
     if system.dim <= DENSE_DIM:
         bordered = np.block([[matrix.toarray() - energy * np.eye(system.dim), psi[:, None]], [psi.conj()[None], 0.0]])
         x = np.linalg.solve(bordered, np.append(rhs, 0.0))[:-1]
@@ -134,10 +130,10 @@ def respond(
     else:
         kernel = MatrixKernel(sp.csr_array(matrix + 0j * sp.eye_array(system.dim)) if np.iscomplexobj(rhs) else matrix)
         level = kernel.level(kernel.to_real(psi))
-        real, residual, products = solve_complement(
+        out = solve_complement(
             kernel, energy, level, kernel.to_real(rhs), tol=tolerance, max_iterations=solver.max_iterations
         )
-        x = kernel.to_amplitudes(real)
+        x, residual, products = kernel.to_amplitudes(out.vector), out.relative_residual, out.matvecs
     status = Status.OK if residual <= max(10 * tolerance, 1e-9) else Status.UNCONVERGED
     grad = system.transition_forces(psi, x)
-    return Response(Estimate.exact(grad), np.asarray(residual), status, {"matvecs": int(products)})
+    return Response(Estimate.exact(grad), np.asarray(residual), status, {"matvecs": products})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.estimate import Estimate
-from ..core.memory import available_memory, check_memory
+from ..core.memory import check_memory
 from ..core.nudge import WeightedObservables
 from ..core.solver import Equilibrium, Response
 from ..core.status import Status
@@ -102,25 +102,25 @@ def solve_large(
         raise ValueError(f"Batches are solved in one call up to {MAX_BITS} bits, but this system has {h.n_bits}.")
     kernel = PauliKernel(h.n_bits, h.x, h.z, h.coefficients, threads=solver.threads)
     start = product_start(h) if init is None else real_form(init.state.amplitudes, h.n_bits)
-    memory = available_memory() if solver.memory is None else solver.memory
     out = lowest_eigenpair(
-        kernel, start, tol=solver.tolerance, max_iterations=solver.max_iterations, basis_bytes=memory // 4
+        kernel, start, tol=solver.tolerance, max_iterations=solver.max_iterations, warm=init is not None
     )
     certify = not system.nudges or init is None
-    gap = None
+    gap, matvecs = None, out.matvecs
     if certify:
-        gap = np.asarray(certified_gap(kernel, out.energy, level_vectors(out.vector, h))[0])
+        certificate = certified_gap(kernel, out.energy, level_vectors(out.vector, h))
+        gap, matvecs = np.asarray(certificate.gap), matvecs + certificate.matvecs
     state = PureState(h.n_sites, complex_form(out.vector, h.n_sites))
     overlap = None if init is None or not system.nudges else state.overlap(init.state)
-    bound = solver.tolerance * max(1.0, abs(out.energy))
     residual = np.asarray(out.residual)
+    bound = solver.tolerance if not out.converged else max(solver.tolerance, out.residual)
     return Equilibrium(
         state=state,
         energy=Estimate.exact(np.asarray(out.energy)),
         residual=residual,
         gap=gap,
         status=status_of(residual, bound, gap, float(np.abs(h.coefficients).max(initial=0.0)), overlap),
-        stats={"method": "matrix-free Lanczos", "matvecs": kernel.matvecs, "energy_variance": residual**2},
+        stats={"method": "matrix-free Lanczos", "matvecs": matvecs, "energy_variance": residual**2},
     )
 
 
@@ -158,7 +158,7 @@ def respond(
         if h.realified:
             half = psi.shape[-1] // 2
             partner = np.atleast_2d(np.concatenate([-psi[..., half:], psi[..., :half]], axis=-1))
-        x, residual, products = responses(
+        x, residual, matvecs = responses(
             plan_of(n_bits, h.x, h.z),
             np.atleast_2d(h.coefficients),
             np.atleast_1d(equilibrium.energy.mean),
@@ -170,7 +170,7 @@ def respond(
             max_iterations=solver.max_iterations,
             threads=solver.threads,
         )
-        x = x.reshape(psi.shape)
+        x, products = x.reshape(psi.shape), int(matvecs.sum())
     else:
         x, residual, products = _respond_large(solver, h, equilibrium, psi, (cost.x, cost.z, costs), tolerance)
     grad = system.contract(2 * transition_moments(n_bits, forces.x, forces.z, psi, x))
@@ -178,7 +178,7 @@ def respond(
     status = Status.OK if worst <= max(10 * tolerance, 1e-12) else Status.UNCONVERGED
     if not np.isfinite(worst):
         status = Status.NOT_FINITE
-    return Response(Estimate.exact(grad), np.asarray(worst), status, {"matvecs": int(np.sum(products))})
+    return Response(Estimate.exact(grad), np.asarray(worst), status, {"matvecs": products})
 
 
 def _respond_large(
@@ -198,6 +198,7 @@ def _respond_large(
     np.negative(rhs, out=rhs)  # the projection is the solver's: it knows the level
     kernel = PauliKernel(h.n_bits, h.x, h.z, h.coefficients, threads=solver.threads)
     energy = float(equilibrium.energy.mean)
-    return solve_complement(
+    out = solve_complement(
         kernel, energy, level_vectors(psi, h), rhs, tol=tolerance, max_iterations=solver.max_iterations
     )
+    return out.vector, out.relative_residual, out.matvecs

@@ -46,10 +46,10 @@ def solve(
     frees = np.atleast_2d(init.state.amplitudes)
     energies, vectors, residuals, steps = [], [], [], 0
     for coefficient, start in zip(coefficients, starts, strict=True):
-        energy, psi, residual, count = _follow(solver, h._replace(coefficients=coefficient), start)
+        energy, vector, error, count = _follow(solver, h._replace(coefficients=coefficient), start)
         energies.append(energy)
-        vectors.append(psi)
-        residuals.append(residual)
+        vectors.append(vector)
+        residuals.append(error)
         steps += count
     batch = h.coefficients.shape[:-1]
     psi, residual = np.array(vectors), np.array(residuals)
@@ -67,14 +67,16 @@ def solve(
     )
 
 
-def _follow(solver: "ExactDiagonalization", h: SpinHamiltonian, psi: np.ndarray) -> tuple[complex, np.ndarray, float, int]:
+def _follow(
+    solver: "ExactDiagonalization", h: SpinHamiltonian, psi: np.ndarray
+) -> tuple[complex, np.ndarray, float, int]:
     """Newton's method with the bilinear Rayleigh quotient: quadratic convergence, here to the tolerance or to rounding."""
     apply, correct = _dense_maps(h) if h.n_bits <= DENSE_BITS else _matrix_free_maps(solver, h)
     psi = psi / np.sqrt(psi @ psi)
-    best = (0j, psi, np.inf)
+    best: tuple[complex, np.ndarray, float] = (0j, psi, np.inf)
     for step in range(NEWTON_STEPS):
         product = apply(psi)
-        energy = psi @ product
+        energy = complex(psi @ product)
         r = product - energy * psi
         residual = float(np.linalg.norm(r) / np.linalg.norm(psi))
         if residual >= best[2]:

@@ -15,19 +15,33 @@ With matrix-free products the vector work is as expensive as the products, so me
   of the ground state, which no single Lanczos run can see.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
-from qeqprop.quantum.vectors import VectorWork, add_noise
+from qeqprop.quantum.kernels import run_blocks
+from qeqprop.quantum.simd import FASTMATH
 
 Float1D = NDArray[np.float64]
 
+BLOCK = 4096
+"""Length of the pieces of a vector that threads share out and whose sums are added in a fixed order."""
+
+NOISE = 1e-3
+"""Norm of the random vector added to a cold start, relative to the start."""
+
 STATE_ERROR = 1e-2
 """Accuracy at which Newton's correction takes over from Lanczos."""
+
+PROJECT_EVERY = 8
+"""Conjugate gradients remove the known states from residual and direction every so many steps: they hardly grow."""
+
+FLAT = 1e-12
+"""A direction with a curvature below this fraction of norm_bound is treated as not bound from below."""
 
 FEW_VECTORS = 60
 """If at least this many basis vectors fit in memory, one Lanczos run goes all the way."""
@@ -106,12 +120,12 @@ def lowest_eigenpair(
             component along the ground state (another symmetry sector) would lead to an excited one.
         seed: of that random vector.
     """
-    work = VectorWork(kernel)
+    work = _Workspace(kernel)
     psi = np.array(start, dtype=np.float64)
     if psi.shape != (kernel.dim,):
         raise ValueError(f"Argument `start` must have shape ({kernel.dim},), but has shape {psi.shape}.")
     if not warm:
-        add_noise(work, psi, seed)
+        work.add_noise(psi, seed)
     norm = np.sqrt(work.dot(psi, psi))
     if not (np.isfinite(norm) and norm > 0.0):
         raise ValueError(f"Argument `start` must be finite and not zero, but has norm {norm}.")
@@ -121,22 +135,369 @@ def lowest_eigenpair(
     return _refine(work, psi, threshold, max_iterations, rows, newton=warm)
 
 
+def certified_gap(
+    kernel: SymmetricOperator,
+    energy: float,
+    vectors: Sequence[Float1D],
+    *,
+    tol: float = 1e-2,
+    seed: int = 0,
+    max_iterations: int = 300,
+) -> GapResult:
+    """Distance from `energy` to the lowest level on the complement of the orthonormal `vectors`.
+
+    Near zero: the level is (almost) degenerate beyond `vectors`. Negative: `energy` is not the lowest. The random start
+    has a component along every state, so no symmetry can hide a level from it. It stops when the residual of the
+    lowest Ritz pair is below tol times the gap, or below tol^2 times the width of the spectrum.
+    """
+    work = _Workspace(kernel)
+    v, w = np.zeros(kernel.dim), np.zeros(kernel.dim)
+    work.add_noise(v, seed)
+    beta, recurrence, theta = 0.0, _Tridiagonal(), np.inf
+    work.project(v, vectors)
+    v *= 1.0 / np.sqrt(work.dot(v, v))
+    for step in range(1, min(max_iterations, kernel.dim - len(vectors)) + 1):
+        alpha, _ = work.apply(v, w, beta, w)
+        work.combine(_subtract, w, v, alpha)
+        work.project(w, vectors)  # at every step: the recurrence amplifies what rounding leaves of the lowest states
+        beta = float(np.sqrt(work.dot(w, w)))
+        recurrence.append(alpha, beta)
+        exhausted = beta <= 1e-12 * kernel.norm_bound
+        if step % 4 == 0 or exhausted or step == kernel.dim - len(vectors):
+            ritz, _, estimate, width = recurrence.lowest()
+            theta = ritz[0] - energy
+            if exhausted or estimate <= tol * max(theta, tol * width):
+                break
+        w *= 1.0 / beta
+        v, w = w, v
+    return GapResult(float(recurrence.lowest()[0][0] - energy), work.matvecs)
+
+
+def solve_complement(
+    kernel: SymmetricOperator,
+    energy: float,
+    vectors: Sequence[Float1D],
+    rhs: Float1D,
+    *,
+    tol: float = 1e-10,
+    max_iterations: int = 2000,
+) -> ComplementSolution:
+    """Solve Q (H - E) Q x = Q rhs by conjugate gradients, Q the projector on the complement of orthonormal `vectors`.
+
+    Positive definite there if `vectors` span all states at or below E. The solution has no component along `vectors`;
+    `tol` bounds the relative residual.
+    """
+    if len(vectors) == 0:
+        raise ValueError("Argument `vectors` must hold at least the ground state, but is empty.")
+    work = _Workspace(kernel)
+    r = np.array(rhs, dtype=np.float64)
+    work.project(r, vectors)
+    size = np.sqrt(work.dot(r, r))
+    x, p, out = np.zeros_like(r), np.empty_like(r), np.empty_like(r)
+    if size == 0.0:
+        return ComplementSolution(x, 0.0, 0, True, False, np.inf, 0)
+    run = _conjugate_gradients(work, energy, vectors, x, r, p, out, 0.9 * tol, max_iterations)
+    work.project(x, vectors)
+    work.apply(x, x, energy, out)
+    np.subtract(rhs, out, out=out)
+    work.project(out, vectors)
+    residual = float(np.sqrt(work.dot(out, out)) / size)
+    converged = bool(residual <= tol) and not run.negative_curvature
+    return ComplementSolution(x, residual, run.iterations, converged, run.negative_curvature, run.lowest, work.matvecs)
+
+
+# --- the algorithms ---------------------------------------------------------------------------------------------------
+
+
 def _refine(
-    work: VectorWork, psi: Float1D, threshold: float, max_iterations: int, rows: int, *, newton: bool
+    work: "_Workspace", psi: Float1D, threshold: float, max_iterations: int, rows: int, *, newton: bool
 ) -> LanczosResult:
-    """Alternate Lanczos runs and Newton corrections until the residual is small or stops falling."""
-    rough = rows < FEW_VECTORS
-    buffers = [np.empty_like(psi), np.empty_like(psi)]
-    iterations, last, ritz, gap, target = 0, np.inf, (), 0.0, 0.3 * threshold
-    run_first = not newton
+    """One Lanczos run, then Newton corrections; a full Lanczos run whenever a correction did not help."""
+    loose = STATE_ERROR if rows < FEW_VECTORS else 0.0
+    r, out = np.empty_like(psi), np.empty_like(psi)
+    x = p = np.empty(0)
+    ritz: tuple[float, ...] = ()
+    iterations, failures, best = 0, 0, np.inf
     while True:
-        if run_first and iterations < max_iterations:
-            run = _lanczos_run(work, psi, target, STATE_ERROR if rough else 0.0, max_iterations - iterations, rows, buffers)
-            psi, ritz, iterations = run.vector, run.ritz, iterations + run.iterations
-        energy, residual = work.residual(psi, buffers[0])
-        ritz = (energy, *ritz[1:])
-        if residual <= threshold or iterations >= max_iterations or not np.isfinite(residual):
+        if not newton and iterations < max_iterations:
+            psi, steps, ritz = _lanczos(work, psi, 0.3 * threshold, loose, max_iterations - iterations, rows, (r, out))
+            iterations += steps
+        energy, residual = work.residual(psi, r)
+        failures = 0 if residual <= 0.5 * best else failures + 1
+        best = min(best, residual)
+        if residual <= threshold or iterations >= max_iterations or failures > 2 or not np.isfinite(residual):
             break
-        gap = ritz[1] - energy if len(ritz) > 1 else gap
-        ...
-    return LanczosResult(energy, psi, residual, iterations, bool(residual <= threshold), ritz, work.matvecs)
+        newton = failures == 0
+        if not newton:
+            loose = 0.0
+            continue
+        if x.size == 0:
+            x, p = np.empty_like(psi), np.empty_like(psi)
+        # An exact solution would leave a residual of about (state error)^2 times the present one: do not ask for more.
+        error = residual / (ritz[1] - energy) if len(ritz) > 1 and ritz[1] > energy else STATE_ERROR
+        accuracy = max(0.3 * threshold / residual, 0.1 * min(error, STATE_ERROR) ** 2)
+        run = _conjugate_gradients(work, energy, [psi], x, r, p, out, accuracy, max_iterations - iterations)
+        iterations += run.iterations
+        if run.negative_curvature:  # another state is lower than this one: only Lanczos can find it
+            newton, loose = False, 0.0
+            continue
+        ritz = (energy, energy + run.lowest)
+        work.combine(_subtract, psi, x, 1.0)
+        psi *= 1.0 / np.sqrt(work.dot(psi, psi))
+    return LanczosResult(
+        energy, psi, residual, iterations, bool(residual <= threshold), (energy, *ritz[1:]), work.matvecs
+    )
+
+
+def _lanczos(
+    work: "_Workspace",
+    start: Float1D,
+    target: float,
+    loose: float,
+    max_iterations: int,
+    rows: int,
+    buffers: tuple[Float1D, Float1D],
+) -> tuple[Float1D, int, tuple[float, ...]]:
+    """Ritz vector of the Krylov space of `start`, number of steps, lowest Ritz values.
+
+    Stops when the estimated residual is below `target`, or the estimated state error below `loose`. The first `rows`
+    basis vectors are kept; the others live in two buffers, each written over the one before last, and are made again
+    for the sum that is the Ritz vector. With rows = 1 this is two-pass Lanczos.
+    """
+    basis, recurrence, beta = [start], _Tridiagonal(), 0.0
+
+    def place(step: int) -> Float1D:
+        return basis[step] if step < len(basis) else buffers[step % 2]
+
+    limit = min(max_iterations, start.size)
+    for step in range(limit):
+        if step + 1 < rows:
+            basis.append(np.empty_like(start))
+        v, w = place(step), place(step + 1)
+        alpha, norm2 = work.apply(v, place(step - 1) if step else v, beta, w)
+        beta = float(np.sqrt(max(norm2 - alpha * alpha, 0.0)))
+        # The difference above loses half of the digits when v is almost an eigenvector: correct by the true norm.
+        scale = beta if beta > 1e-6 * abs(alpha) else 1.0
+        norm = float(np.sqrt(work.combine(_advance, w, v, alpha, 1.0 / scale)))
+        beta = scale * norm
+        recurrence.append(alpha, beta)
+        exhausted = not beta > 1e-14 * work.kernel.norm_bound
+        m = step + 1
+        if m % max(4, m // 16) == 0 or m == limit or exhausted:
+            ritz, coefficients, estimate, _ = recurrence.lowest()
+            done = len(ritz) > 1 and estimate <= loose * (ritz[1] - ritz[0])
+            if exhausted or done or estimate <= target:
+                break
+        if abs(norm - 1.0) > 1e-14:
+            w *= 1.0 / norm
+    return _ritz_vector(work, place, min(rows, m), recurrence, coefficients), m, ritz
+
+
+def _ritz_vector(
+    work: "_Workspace",
+    place: Callable[[int], Float1D],
+    kept: int,
+    recurrence: "_Tridiagonal",
+    coefficients: Float1D,
+) -> Float1D:
+    """sum_j coefficients[j] v_j; vectors from number `kept` on are computed a second time."""
+    psi = np.zeros_like(place(0))
+    for step, c in enumerate(coefficients):
+        v = place(step)
+        if step + 1 < kept or step + 1 == len(coefficients):
+            work.combine(_add, psi, v, c)
+            continue
+        w = place(step + 1)
+        beta = recurrence.offdiagonal[step - 1] if step else 0.0
+        work.apply(v, place(step - 1) if step else v, beta, w)
+        work.combine(_advance_and_add, w, v, recurrence.diagonal[step], 1.0 / recurrence.offdiagonal[step], c, psi)
+    psi *= 1.0 / np.sqrt(work.dot(psi, psi))
+    return psi
+
+
+class _CGRun(NamedTuple):
+    iterations: int
+    negative_curvature: bool
+    lowest: float
+
+
+def _conjugate_gradients(
+    work: "_Workspace",
+    energy: float,
+    vectors: Sequence[Float1D],
+    x: Float1D,
+    r: Float1D,
+    p: Float1D,
+    out: Float1D,
+    accuracy: float,
+    max_iterations: int,
+) -> _CGRun:
+    """Solve Q (H - E) Q x = r to a relative accuracy from x = 0; r (orthogonal to `vectors`) becomes the residual.
+
+    The coefficients are those of a Lanczos recurrence (Golub and Van Loan, section 11.3), whose lowest Ritz value comes
+    with the solution.
+    """
+    x.fill(0.0)
+    p[:] = r
+    rr = pp = first = work.dot(r, r)
+    recurrence, step, ratio, last_length = _Tridiagonal(), 0, 0.0, 1.0
+    while step < max_iterations and rr > accuracy**2 * first:
+        curvature, norm2 = work.apply(p, p, energy, out)
+        if not curvature > FLAT * work.kernel.norm_bound * pp:
+            return _CGRun(step, True, float(curvature / pp))
+        length = rr / curvature
+        recurrence.append(1.0 / length + ratio / last_length, 0.0)
+        # <r, out> = <p, out> in exact arithmetic, so the next <r, r> is known before r: one pass updates everything.
+        ratio, last_length = max(length * length * norm2 / rr - 1.0, 0.0), length
+        recurrence.offdiagonal[-1] = float(np.sqrt(ratio)) / length
+        rr, pp = work.combine2(_cg_update, x, p, r, out, length, ratio)
+        step += 1
+        if step % PROJECT_EVERY == 0:
+            work.project(p, vectors)
+            work.project(r, vectors)
+            rr = work.dot(r, r)
+    return _CGRun(step, False, recurrence.lowest()[0][0] if step else np.inf)
+
+
+class _Tridiagonal:
+    """The projection of H on a Krylov space; offdiagonal[j] couples vectors j and j + 1."""
+
+    def __init__(self) -> None:
+        self.diagonal: list[float] = []
+        self.offdiagonal: list[float] = []
+
+    def append(self, alpha: float, beta: float) -> None:
+        self.diagonal.append(alpha)
+        self.offdiagonal.append(beta)
+
+    def lowest(self) -> tuple[tuple[float, ...], Float1D, float, float]:
+        """The lowest one or two Ritz values, the vector of the first, its estimated residual, the width of all."""
+        a, b = np.array(self.diagonal), np.array(self.offdiagonal)
+        values, vectors = eigh_tridiagonal(a, b[:-1], select="i", select_range=(0, min(1, a.size - 1)))
+        width = float(np.max(a + np.abs(b)) - values[0])
+        return tuple(values.tolist()), vectors[:, 0], float(b[-1] * abs(vectors[-1, 0])), width
+
+
+# --- fused vector work ------------------------------------------------------------------------------------------------
+
+
+class _Workspace:
+    """Products and passes over vectors, in blocks shared out to the threads of the kernel; counts the products."""
+
+    def __init__(self, kernel: SymmetricOperator) -> None:
+        self.kernel = kernel
+        self.matvecs = 0
+        self.threads = int(getattr(kernel, "threads", 1))
+        self.sums = np.zeros((-(-kernel.dim // BLOCK), 2))
+
+    def apply(self, x: Float1D, previous: Float1D, beta: float, out: Float1D) -> tuple[float, float]:
+        self.matvecs += 1
+        return self.kernel.apply_lanczos(x, previous, beta, out)
+
+    def combine2(self, function: Any, *args: Any) -> tuple[float, float]:
+        """One pass of a blocked function and the two sums it returns."""
+        run_blocks(function, self.sums.shape[0], self.threads, self.sums, *args)
+        first, second = self.sums.sum(axis=0)
+        return float(first), float(second)
+
+    def combine(self, function: Any, *args: Any) -> float:
+        return self.combine2(function, *args)[0]
+
+    def dot(self, a: Float1D, b: Float1D) -> float:
+        return self.combine(_dot, a, b)
+
+    def project(self, a: Float1D, vectors: Sequence[Float1D]) -> None:
+        """a <- (1 - sum_i v_i v_i^T) a."""
+        for vector in vectors:
+            self.combine(_subtract, a, vector, self.dot(vector, a))
+
+    def residual(self, psi: Float1D, out: Float1D) -> tuple[float, float]:
+        """Energy E = <psi, H psi> and ||out||, with out = H psi - E psi."""
+        energy, _ = self.apply(psi, psi, 0.0, out)
+        return energy, float(np.sqrt(self.combine(_advance, out, psi, energy, 1.0)))
+
+    def add_noise(self, vector: Float1D, seed: int) -> None:
+        """Add a reproducible random vector, small against `vector` unless that is zero."""
+        norm = np.sqrt(self.dot(vector, vector))
+        self.combine(_add_noise, vector, (NOISE * norm if norm > 0.0 else 1.0) * np.sqrt(3.0 / vector.size), seed)
+
+
+_blocked = numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
+
+
+@_blocked
+def _dot(first, last, sums, a, b):  # type: ignore[no-untyped-def]
+    for block in range(first, last):
+        u, v = a[block * BLOCK : (block + 1) * BLOCK], b[block * BLOCK : (block + 1) * BLOCK]
+        s = 0.0
+        for k in range(u.size):
+            s += u[k] * v[k]
+        sums[block, 0] = s
+
+
+@_blocked
+def _subtract(first, last, sums, a, b, c):  # type: ignore[no-untyped-def]
+    """a -= c b."""
+    for block in range(first, last):
+        u, v = a[block * BLOCK : (block + 1) * BLOCK], b[block * BLOCK : (block + 1) * BLOCK]
+        for k in range(u.size):
+            u[k] -= c * v[k]
+
+
+@_blocked
+def _add(first, last, sums, a, b, c):  # type: ignore[no-untyped-def]
+    """a += c b."""
+    for block in range(first, last):
+        u, v = a[block * BLOCK : (block + 1) * BLOCK], b[block * BLOCK : (block + 1) * BLOCK]
+        for k in range(u.size):
+            u[k] += c * v[k]
+
+
+@_blocked
+def _advance(first, last, sums, w, v, alpha, factor):  # type: ignore[no-untyped-def]
+    """w = (w - alpha v) factor; sums <w, w>."""
+    for block in range(first, last):
+        a, b = w[block * BLOCK : (block + 1) * BLOCK], v[block * BLOCK : (block + 1) * BLOCK]
+        s = 0.0
+        for k in range(a.size):
+            a[k] = (a[k] - alpha * b[k]) * factor
+            s += a[k] * a[k]
+        sums[block, 0] = s
+
+
+@_blocked
+def _advance_and_add(first, last, sums, w, v, alpha, factor, c, psi):  # type: ignore[no-untyped-def]
+    """w = (w - alpha v) factor and psi += c v."""
+    for block in range(first, last):
+        a, b = w[block * BLOCK : (block + 1) * BLOCK], v[block * BLOCK : (block + 1) * BLOCK]
+        d = psi[block * BLOCK : (block + 1) * BLOCK]
+        for k in range(a.size):
+            a[k] = (a[k] - alpha * b[k]) * factor
+            d[k] += c * b[k]
+
+
+@_blocked
+def _cg_update(first, last, sums, x, p, r, out, length, ratio):  # type: ignore[no-untyped-def]
+    """x += length p, r -= length out, p = r + ratio p; sums <r, r>, <p, p>."""
+    for block in range(first, last):
+        a, b = x[block * BLOCK : (block + 1) * BLOCK], p[block * BLOCK : (block + 1) * BLOCK]
+        c, d = r[block * BLOCK : (block + 1) * BLOCK], out[block * BLOCK : (block + 1) * BLOCK]
+        s = t = 0.0
+        for k in range(a.size):
+            a[k] += length * b[k]
+            c[k] -= length * d[k]
+            b[k] = c[k] + ratio * b[k]
+            s += c[k] * c[k]
+            t += b[k] * b[k]
+        sums[block, 0], sums[block, 1] = s, t
+
+
+@_blocked
+def _add_noise(first, last, sums, a, size, seed):  # type: ignore[no-untyped-def]
+    """a[k] += size * uniform(-1, 1) from a hash of (seed, k) (splitmix64): the same for any number of threads."""
+    for k in range(first * BLOCK, min(last * BLOCK, a.size)):
+        h = (np.uint64(k) + np.uint64(1) + (np.uint64(seed) << np.uint64(40))) * np.uint64(0x9E3779B97F4A7C15)
+        h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        h = h ^ (h >> np.uint64(31))
+        a[k] += size * (np.float64(h >> np.uint64(11)) * 2.0**-52 - 1.0)

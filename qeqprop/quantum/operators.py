@@ -157,7 +157,9 @@ class OperatorSystem(AbstractSystem):
         """The system with energy E + strength * term."""
         for observable in term.observables:
             if not isinstance(observable, MatrixOperator) or observable.dim != self.dim:
-                raise TypeError(f"This system is nudged by MatrixOperators of dimension {self.dim}, not by {observable}.")
+                raise TypeError(
+                    f"This system is nudged by MatrixOperators of dimension {self.dim}, not by {observable}."
+                )
         return replaced(self, nudges=(*self.nudges, (term, strength)))
 
     def init_params(self, rng: np.random.Generator | int) -> Params:
@@ -195,7 +197,8 @@ class OperatorSystem(AbstractSystem):
     def transition_forces(self, bra: np.ndarray, ket: np.ndarray) -> dict[str, np.ndarray]:
         """2 Re <bra|dH/dtheta|ket>."""
         return {
-            name: np.array([2 * np.vdot(bra, op.matrix @ ket).real for op in operators]) for name, operators in self.terms
+            name: np.array([2 * np.vdot(bra, op.matrix @ ket).real for op in operators])
+            for name, operators in self.terms
         }
 
     def __repr__(self) -> str:

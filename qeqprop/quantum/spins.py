@@ -218,7 +218,9 @@ class SpinNetwork(AbstractSpinSystem):
         self.n_sites = check_count(n_sites, "n_sites")
         if not isinstance(terms, Mapping) or not terms:
             raise TypeError("Argument `terms` must be a non-empty dict {name: [operator, ...]}.")
-        self.terms = tuple((str(name), check_operators(ops, f"terms[{name!r}]", n_sites)) for name, ops in terms.items())
+        self.terms = tuple(
+            (str(name), check_operators(ops, f"terms[{name!r}]", n_sites)) for name, ops in terms.items()
+        )
         self.fixed = PauliSum({}) if fixed is None else check_operators([fixed], "fixed", n_sites)[0]
         self.input_terms = check_operators(inputs, "inputs", n_sites)
         self.drives = check_drives(drives or {}, dict(self.terms))

@@ -58,14 +58,18 @@ class PureState(eqx.Module):
             return Estimate.exact(np.asarray(values))
         for observable in observables:
             if not isinstance(observable, MatrixOperator):
-                raise TypeError(f"An observable must be a Pauli sum or a MatrixOperator, not {type(observable).__name__}.")
-        return Estimate.exact(np.stack([observable.expectation(self.amplitudes) for observable in observables], axis=-1))
+                raise TypeError(
+                    f"An observable must be a Pauli sum or a MatrixOperator, not {type(observable).__name__}."
+                )
+        return Estimate.exact(
+            np.stack([observable.expectation(self.amplitudes) for observable in observables], axis=-1)
+        )
 
     def string_moments(self, n_bits: int, x: np.ndarray, z: np.ndarray) -> np.ndarray:
         """Expectation values of real strings on n_bits; see `quantum.strings`."""
         if np.iscomplexobj(self.amplitudes) and n_bits == self.n_sites:  # real and imaginary part add up
-            parts = (np.ascontiguousarray(part) for part in (self.amplitudes.real, self.amplitudes.imag))
-            return sum(transition_moments(n_bits, x, z, part, part) for part in parts)
+            u, v = (np.ascontiguousarray(part) for part in (self.amplitudes.real, self.amplitudes.imag))
+            return transition_moments(n_bits, x, z, u, u) + transition_moments(n_bits, x, z, v, v)
         vector = self.amplitudes if n_bits == self.n_sites else real_form(self.amplitudes, n_bits)
         return transition_moments(n_bits, x, z, vector, vector)
 

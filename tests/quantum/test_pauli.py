@@ -357,8 +357,7 @@ def test_netket_round_trip_keeps_tiny_coefficients():
     a = random_sum(np.random.default_rng(2)) + 1e-11 * X(0) * X(1) * X(2)
     np.testing.assert_allclose(a.to_netket(N_SITES).to_dense(), dense(a), atol=1e-15)
     assert PauliSum.from_netket(a.to_netket(N_SITES)) == a
-    tiny = 1e-12 * X(0) + 1e-13 * Z(1)
-    np.testing.assert_array_equal(tiny.to_netket(2).to_dense(), tiny.to_dense(2))
+    np.testing.assert_array_equal((Z(0) + 1e-9 * X(0)).to_netket(1).to_dense(), [[1, 1e-9], [1e-9, -1]])
 
 
 def test_netket_operators_of_each_kind():
@@ -368,6 +367,9 @@ def test_netket_operators_of_each_kind():
     assert PauliSum.from_netket(ising) == 0.5 * (Z(0) * Z(1) + Z(1) * Z(2)) - 0.75 * (X(0) + X(1) + X(2))
     local = nk.operator.spin.sigmay(space, 2) @ nk.operator.spin.sigmaz(space, 0) + 0.5
     assert PauliSum.from_netket(local) == Z(0) * Y(2) + 0.5
+    foreign = (1j * Z(0) + 0.25 * X(0)).to_netket(1)
+    assert PauliSum.from_netket(foreign, tolerance=0.5) == 1j * Z(0)
+    np.testing.assert_array_equal(foreign.to_dense(), [[1j, 0.25], [0.25, -1j]])  # left as it was
     qubits = nk.hilbert.Qubit(2)
     assert PauliSum.from_netket((X(0) + 2 * Z(1)).to_netket(2, qubits)) == X(0) + 2 * Z(1)
 
@@ -464,7 +466,7 @@ def test_projectors_need_one_outcome_for_each_site():
 
 @pytest.mark.parametrize("perm", [[0, 1], [0, 0, 1], [1, 2, 3]])
 def test_permutations_must_cover_the_operator(perm):
-    with pytest.raises(ValueError, match="Argument `perm` must be a permutation of 0, ..., n-1 with n > 2"):
+    with pytest.raises(ValueError, match=r"Argument `perm` must be a permutation of 0, ..., n-1 with n > 2"):
         Z(2).permuted(perm)
 
 
@@ -525,7 +527,7 @@ def test_decomposition_refuses_nonsense(monkeypatch):
 def test_foreign_operators_are_checked():
     qutip = pytest.importorskip("qutip")
     nk = pytest.importorskip("netket")
-    with pytest.raises(TypeError, match="Argument `qobj` must be a qutip.Qobj, but is ndarray"):
+    with pytest.raises(TypeError, match=r"Argument `qobj` must be a qutip.Qobj, but is ndarray"):
         PauliSum.from_qutip(np.eye(2))
     for qobj in (qutip.qeye(4), qutip.basis(2, 0), qutip.qeye(3)):
         with pytest.raises(ValueError, match="Argument `qobj` must have dims"):
@@ -534,11 +536,13 @@ def test_foreign_operators_are_checked():
         PauliSum.from_netket(np.eye(2))
     with pytest.raises(ValueError, match="Argument `hilbert` must have n_sites=2 sites, but has 3"):
         X(0).to_netket(2, nk.hilbert.Spin(0.5, 3))
-    for space in (nk.hilbert.Spin(0.5, 2, inverted_ordering=True), nk.hilbert.Spin(1, 2), nk.hilbert.Fock(1)):
+    for space in (nk.hilbert.Spin(0.5, 2, inverted_ordering=True), nk.hilbert.Spin(1, 2), nk.hilbert.Fock(2)):
         with pytest.raises(ValueError, match="must have two states a site, spin up first"):
             X(0).to_netket(space.size, space)
+    with pytest.raises(ValueError, match=r"must have a coefficient above 1e-06, since NetKet .* largest is 2e-24"):
+        (1e-24 * X(0) - 2e-24 * Z(0)).to_netket(1)
     down_first = nk.operator.spin.sigmaz(nk.hilbert.Spin(0.5, 2, inverted_ordering=True), 0)
-    with pytest.raises(ValueError, match="Argument `operator.hilbert` must have two states a site, spin up first"):
+    with pytest.raises(ValueError, match=r"Argument `operator.hilbert` must have two states a site, spin up first"):
         PauliSum.from_netket(down_first)
 
 
