@@ -101,7 +101,7 @@ def load(path: str | os.PathLike[str]) -> Any:
         FileNotFoundError: no such file. StorageError: not such a file, damaged, or of a newer schema.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # NumPy leaves a damaged file open
             document = json.loads(file["json"].tobytes())
             if document["format"] != "qeqprop":
                 raise KeyError("format")
@@ -112,7 +112,16 @@ def load(path: str | os.PathLike[str]) -> Any:
         raise
     except StorageError:
         raise
-    except (KeyError, ValueError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        EOFError,
+        OSError,
+        RuntimeError,
+        zipfile.BadZipFile,
+    ) as error:
         raise StorageError(f"{path}: not a file that qeqprop.save wrote, or damaged ({error}).") from error
 
 

@@ -159,11 +159,12 @@ def _estimate(problem: Problem, scheme: AbstractScheme | None, init: Equilibrium
     if free.status.failed and throw:
         raise EquilibriumError(free.status, f"free phase, {describe(free)}")
     term = problem.nudge.term(free.state, problem.target)
+    problem.system.nudged(term, 0.0)  # refuses observables of another kind of system
     scheme = problem.solver.default_scheme(free, term) if scheme is None else scheme
     out = _DERIVATIVES[type(scheme)](problem, scheme, free, term)
     if throw and out.status.failed:
         ratio = "" if not out.nudge_ratio else f"beta*||C||/gap = {out.nudge_ratio:.2g}, "
-        raise EquilibriumError(out.status, f"{ratio}{describe(free)}")
+        raise EquilibriumError(out.status, f"{ratio}residual -> {out.residual:.2g}; free phase, {describe(free)}")
     if throw and out.status == Status.LARGE_NUDGE:
         warnings.warn(f"beta*||C||/gap = {out.nudge_ratio:.2g}. {out.status.message}", NudgeWarning, stacklevel=3)
     return out

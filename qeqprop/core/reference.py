@@ -14,6 +14,7 @@ from .scheme import AbstractScheme, LinearResponse, Stencil, richardson
 from .solver import AbstractSolver, Equilibrium, describe, prepare
 from .status import EquilibriumError
 from .system import AbstractSystem, Params
+from .truncation import shrinkage
 
 
 def linear_response(
@@ -139,9 +140,8 @@ def _difference(stencil: Stencil, losses: Mapping[complex, Estimate]) -> tuple[f
     weights = np.array(stencil.weights).real
     value = float(weights @ means)
     truncation = np.nan if stencil.embedded is None else abs(value - float(np.array(stencil.embedded).real @ means))
-    if stencil.embedded_order != stencil.order:  # the difference is the error of the embedded formula, much the larger
-        rho = min(1.0, truncation / abs(value)) if value else 1.0
-        truncation *= rho
+    if stencil.embedded is not None:
+        truncation *= shrinkage(stencil, truncation, abs(value))
     return value, float(np.sqrt(np.sum((weights * errors) ** 2))), float(truncation)
 
 
@@ -153,9 +153,11 @@ class GradientCheck(eqx.Module):
     deviations: dict[str, float]
     tolerances: dict[str, float]
     agrees: bool
+    vanishes: bool
 
     def __repr__(self) -> str:
-        lines = [f"check_gradient  {'AGREES' if self.agrees else 'DISAGREES'}  loss = {self.ep.loss}  "
+        verdict = "VANISHES within its errors" if self.vanishes else "AGREES" if self.agrees else "DISAGREES"
+        lines = [f"check_gradient  {verdict}  loss = {self.ep.loss}  "
                  f"scheme = {self.ep.scheme}  |gradient| = {_flat_norm(self.ep.grad):.6g}"]  # fmt: skip
         names = ["EP", *self.references]
         lines.append("  " + f"{'parameter':<12}" + "".join(f"{name:>20}" for name in names))
@@ -198,8 +200,8 @@ def check_gradient(
     """Equilibrium propagation against finite differences and, where the solver can, linear response.
 
     The verdict compares ||EP - reference|| with the errors that both report (truncation, five standard errors, the
-    solver's residual) plus `rtol` times the norm of the gradient. A gradient that vanishes throughout is never said
-    to agree: every estimator finds zeros where a symmetry makes them.
+    solver's residual) plus `rtol` times the norm of the gradient. A gradient that vanishes within these errors is never
+    said to agree: every estimator finds zeros where a symmetry makes them.
 
     Returns:
         A table that prints itself, with `.agrees`, `.deviations` and `.plot()`.
@@ -227,7 +229,7 @@ def check_gradient(
         count = np.sqrt(sum(int(mask.sum()) for mask in compared.values()))
         tolerances[name] = float((errors + (ep.residual + reference.residual) * count) / floor + rtol)
         deviations[name] = deviation / floor
-    vanishes = norm < 1e-12 * max(1.0, abs(float(ep.loss)))
+    vanishes = norm < 1e-12 * max(1.0, abs(float(ep.loss))) or max(tolerances.values()) >= 1
     failed = max(out.status for out in (ep, *references.values())).failed
     agrees = not vanishes and not failed and all(deviations[n] <= tolerances[n] for n in references)
-    return GradientCheck(ep, references, deviations, tolerances, agrees)
+    return GradientCheck(ep, references, deviations, tolerances, agrees, vanishes)

@@ -10,6 +10,7 @@ error, as the embedded formula of a Runge-Kutta code does. `LinearResponse` is t
 
 import cmath
 import math
+from collections.abc import Iterable
 
 import equinox as eqx
 import numpy as np
@@ -40,6 +41,11 @@ class LinearResponse(AbstractScheme):
         return f"LinearResponse(tolerance={self.tolerance:g})"
 
 
+def _numbers(values: Iterable[complex] | None) -> tuple[complex, ...] | None:
+    """Python numbers from any sequence, e.g. a NumPy array; real ones as floats."""
+    return None if values is None else tuple(b.real if b.imag == 0 else b for b in map(complex, values))
+
+
 class Stencil(AbstractScheme):
     """A difference formula in beta, as data.
 
@@ -61,10 +67,10 @@ class Stencil(AbstractScheme):
     """
 
     name: str = eqx.field(static=True)
-    strengths: tuple[complex, ...] = eqx.field(static=True)
-    weights: tuple[complex, ...] = eqx.field(static=True)
+    strengths: tuple[complex, ...] = eqx.field(static=True, converter=_numbers)
+    weights: tuple[complex, ...] = eqx.field(static=True, converter=_numbers)
     order: int = eqx.field(static=True)
-    embedded: tuple[complex, ...] | None = eqx.field(static=True, default=None)
+    embedded: tuple[complex, ...] | None = eqx.field(static=True, converter=_numbers, default=None)
     embedded_order: int | None = eqx.field(static=True, default=None)
 
     def __check_init__(self) -> None:
@@ -72,6 +78,8 @@ class Stencil(AbstractScheme):
             raise ValueError(f"{self.name}: `strengths` must be distinct and as many as `weights`.")
         if not all(cmath.isfinite(b) for b in (*self.strengths, *self.weights)):
             raise ValueError(f"{self.name}: `strengths` and `weights` must be finite.")
+        if not any(self.strengths) or self.order < 1:
+            raise ValueError(f"{self.name}: a strength must differ from 0, and `order` must be at least 1.")
         self._check_moments(self.weights, self.order)
         if self.embedded is not None:
             if self.embedded_order is None or not 1 <= self.embedded_order <= self.order:
@@ -79,6 +87,8 @@ class Stencil(AbstractScheme):
             if len(self.embedded) != len(self.strengths):
                 raise ValueError(f"{self.name}: `embedded` must be as many as `strengths`.")
             self._check_moments(self.embedded, self.embedded_order)
+            if self.embedded == self.weights:
+                raise ValueError(f"{self.name}: `embedded` must be another formula than `weights`.")
 
     def __repr__(self) -> str:
         return self.name

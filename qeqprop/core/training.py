@@ -176,10 +176,10 @@ def fit(
     from tqdm.auto import tqdm
 
     jax_float64()
+    _, current, solver = prepare(system, params, solver, None)
     _check_training(epochs, batch_size, patience, frozen, system)
-    _, current, solver = prepare(system, params, solver, None if data is None else np.asarray(data[0])[:1])
-    inputs, targets = (None, None) if data is None else _check_data(data, "data")
-    held_out = None if validation is None else _check_data(validation, "validation")
+    inputs, targets = (None, None) if data is None else _check_data(data, "data", system)
+    held_out = None if validation is None else _check_data(validation, "validation", system)
     optimizer = optax.adam(0.01) if optimizer is None else optimizer
     trained = {name: value for name, value in current.items() if name not in frozen}
     moments = optimizer.init(trained)
@@ -274,7 +274,7 @@ def _batches(n_samples: int | None, batch_size: int, rng: np.random.Generator) -
         yield order[start : start + batch_size]
 
 
-def _check_data(data: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _check_data(data: Any, name: str, system: AbstractSystem) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise TypeError(f"Argument `{name}` must be a pair (inputs, targets).")
     inputs, targets = np.asarray(data[0]), np.asarray(data[1])
@@ -283,6 +283,8 @@ def _check_data(data: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
             f"Argument `{name}` must hold as many inputs as targets and at least one, "
             f"but has {len(inputs)} inputs and {len(targets)} targets."
         )
+    system.with_inputs(inputs[:1])  # one sample has the right shape,
+    system.with_inputs(inputs)  # and all of them are finite
     return inputs, targets
 
 

@@ -2,8 +2,8 @@
 
 1. The embedded formula, of order q <= p. Where both have the same order, the leading error terms are known multiples of
    one another and the error follows from the difference d = |G - G'|. Where q < p, d is the error of the *embedded*
-   formula; the series in beta is geometric in (beta/R), so the error of G itself is about d * rho^((p-q)/q) with
-   rho = ||d|| / ||G||.
+   formula. The series in beta is geometric in t = beta/R: the two errors are m t^p and m' t^q with the first moments
+   that do not vanish, m and m'. So ||d|| / ||G|| = m' t^q gives t, and with it the error of G.
 2. The thermodynamic identity. The energies and their slopes, e(b) and <C>_b = de/db, are known at every phase. A Hermite
    interpolation through both gives e''(0), to about twice the order that the stencil reaches on <C>_b alone; the
    difference is the stencil's relative error on the cost's own response. It costs nothing, and it sees what (1) cannot: a
@@ -49,7 +49,7 @@ def truncation_error(
         for name in grad
     }
     difference = {name: np.abs(mean[name] - embedded[name]) for name in mean}
-    shrink = _shrink(stencil, mean, difference)
+    shrink = shrinkage(stencil, _norm(difference), _norm(mean))
     thermodynamic = _thermodynamic_error(stencil, phases, costs)
     return {name: np.maximum(difference[name] * shrink, np.abs(mean[name]) * thermodynamic) for name in mean}
 
@@ -62,15 +62,14 @@ def _norm(tree: Mapping[str, np.ndarray]) -> float:
     return float(np.sqrt(sum(np.sum(value**2) for value in tree.values())))
 
 
-def _shrink(stencil: Stencil, mean: Mapping[str, np.ndarray], difference: Mapping[str, np.ndarray]) -> float:
-    """Factor between |G - G'| and the error of G."""
+def shrinkage(stencil: Stencil, difference: float, size: float) -> float:
+    """Factor between |G - G'| and the error of G, at most 1 where the embedded formula is of lower order."""
     p, q = stencil.order, stencil.embedded_order or stencil.order
+    ours, theirs = stencil.moment(p + 1), stencil.moment(q + 1, stencil.embedded)
     if p == q:
-        ours, theirs = stencil.moment(p + 1), stencil.moment(p + 1, stencil.embedded)
         return abs(ours / (ours - theirs))
-    norm = _norm(mean)
-    rho = min(1.0, _norm(difference) / norm) if norm > 0 else 1.0
-    return rho ** ((p - q) / q)
+    relative = difference / (abs(theirs) * size) if size > 0 else 1.0
+    return min(1.0, abs(ours / theirs) * relative ** ((p - q) / q))
 
 
 def _thermodynamic_error(

@@ -17,16 +17,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qeqprop.quantum import batch_dense
-from qeqprop.quantum.batch_kernels import Groups
-from qeqprop.quantum.batch_solvers import ground_states_range, moments_range, responses_range
+from . import batch_dense
+from .batch_ground import GroundStates
+from .batch_kernels import aligned, allocate, defect_range, moments_range
+from .batch_plan import MAX_BITS, BatchPlan
+from .batch_response import allocate_response, respond_range
+
+__all__ = ["MAX_BITS", "BatchPlan", "BatchResult", "batch_moments", "ground_states", "responses"]
 
 Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
 
-DENSE_BITS = 5  # from here up the matrix-free path is faster, and its registers are full
-MAX_BITS = 14  # a sample's Krylov basis (64 vectors) is 8 MiB
+DENSE_BITS = 5  # from here up a state fills a tile of registers, and iterations are faster than dense algebra
 MAX_ITERATIONS = 2000
 MIN_SAMPLES_PER_TASK = 4
+TASK_AMPLITUDES = 1 << 16  # per task: its vectors stay in the second-level cache
 
 
 class BatchResult(NamedTuple):
@@ -36,47 +41,8 @@ class BatchResult(NamedTuple):
     vector: Array
     residual: Array
     gap: Array
-    iterations: NDArray[np.int64]
+    iterations: Counts
     converged: NDArray[np.bool_]
-
-
-class BatchPlan:
-    """The Pauli strings that all samples share, sorted by what they cost; made once and reused.
-
-    Args:
-        n_bits: number of spins, 1 to 14.
-        xmasks: integers of shape `(K,)`, the bits each string flips.
-        zmasks: integers of shape `(K,)`, the bits whose sign it reads. `popcount(x & z)` must be even.
-    """
-
-    def __init__(self, n_bits: int, xmasks: ArrayLike, zmasks: ArrayLike) -> None:
-        if not 1 <= n_bits <= MAX_BITS:
-            raise ValueError(f"Argument `n_bits` must be in 1..{MAX_BITS}, but is {n_bits}.")
-        x, z = _masks("xmasks", xmasks, n_bits), _masks("zmasks", zmasks, n_bits)
-        if x.shape != z.shape:
-            raise ValueError(f"Arguments `xmasks` and `zmasks` must have one shape, but have {x.shape} and {z.shape}.")
-        odd = np.flatnonzero(np.bitwise_count(x & z) % 2)
-        if odd.size:
-            raise ValueError(
-                "Arguments `xmasks` and `zmasks` must have an even number of common bits (an even number of Y), "
-                f"but string {odd[0]} has x={x[odd[0]]:#b}, z={z[odd[0]]:#b}."
-            )
-        self.n_bits = n_bits
-        self.xmasks, self.zmasks = x, z
-        self.groups = _group(x, z)
-
-    @property
-    def n_terms(self) -> int:
-        """Number of strings `K`."""
-        return self.xmasks.size
-
-    @property
-    def dimension(self) -> int:
-        """Length of a state vector, `2^n_bits`."""
-        return 1 << self.n_bits
-
-    def __repr__(self) -> str:
-        return f"BatchPlan(n_bits={self.n_bits}, n_terms={self.n_terms})"
 
 
 def ground_states(
@@ -104,45 +70,24 @@ def ground_states(
             and the gap is the one above the doublet `psi`, `J psi = concatenate([-psi[half:], psi[:half]])`.
         threads: samples are dealt out to this many threads (default: all cores).
     """
-    coefs = _coefficients("coefs", coefs, plan)
-    batch = coefs.shape[0]
-    first = _start(start, batch, plan)
-    result = BatchResult(
-        np.empty(batch),
-        np.empty((batch, plan.dimension)),
-        np.empty(batch),
-        np.full(batch, np.nan),
-        np.zeros(batch, dtype=np.int64),
-        np.empty(batch, dtype=np.bool_),
-    )
-    energy, vector, residual, gap, iterations, converged = result
+    values = _coefficients("coefs", coefs, plan)
+    batch = values.shape[0]
+    energy, residual, gap = np.empty(batch), np.empty(batch), np.full(batch, np.nan)
+    iterations = np.zeros(batch, dtype=np.int64)
+    given = _start(start, batch, plan)
+    vector = np.empty((batch, plan.dimension)) if given is None else given
     if plan.n_bits < DENSE_BITS:
-        batch_dense.ground_states(plan, coefs, certify_gap, realified, energy, vector, residual, gap)
+        batch_dense.ground_states(plan, values, certify_gap, realified, energy, vector, residual, gap)
     else:
 
         def solve(part: slice) -> None:
-            cold = first is None
-            begin = np.empty((1, 0)) if first is None else first if first.shape[0] == 1 else first[part]
-            ground_states_range(
-                plan.groups,
-                plan.n_bits,
-                coefs[part],
-                begin,
-                cold,
-                float(tol),
-                int(max_iterations),
-                bool(certify_gap),
-                bool(realified),
-                energy[part],
-                vector[part],
-                residual[part],
-                gap[part],
-                iterations[part],
-            )
+            task = GroundStates(plan, values[part], vector[part], given is None, tol, max_iterations)
+            if certify_gap:
+                gap[part] = task.certify(realified)
+            energy[part], residual[part], iterations[part] = task.energy, task.residual, task.products
 
-        _deal(solve, batch, threads)
-    converged[:] = residual <= tol
-    return result
+        _deal(solve, batch, plan, threads)
+    return BatchResult(energy, vector, residual, gap, iterations, residual <= tol)
 
 
 def responses(
@@ -179,41 +124,41 @@ def responses(
     Returns:
         `x (B, 2^n)`, true relative residuals `(B,)`, iterations `(B,)`.
     """
-    coefs = _coefficients("coefs", coefs, plan)
-    term_coefs = _coefficients("term_coefs", term_coefs, term_plan)
-    batch = coefs.shape[0]
+    hamiltonian = _coefficients("coefs", coefs, plan)
+    batch = hamiltonian.shape[0]
     if term_plan.n_bits != plan.n_bits:
         raise ValueError(f"Argument `term_plan` must have n_bits={plan.n_bits}, but has {term_plan.n_bits}.")
     level = _finite("energy", energy, (batch,))
     psi = _finite("vector", vector, (batch, plan.dimension))
-    term_coefs = _finite("term_coefs", term_coefs, (batch, term_plan.n_terms))
+    cost = _finite("term_coefs", term_coefs, (batch, term_plan.n_terms))
     other = None if partner is None else _finite("partner", partner, (batch, plan.dimension))
     x = np.empty((batch, plan.dimension))
     residual = np.empty(batch)
     products = np.zeros(batch, dtype=np.int64)
     if plan.n_bits < DENSE_BITS:
-        batch_dense.responses(plan, coefs, level, psi, other, term_plan, term_coefs, x, residual)
+        batch_dense.responses(plan, hamiltonian, level, psi, other, term_plan, cost, x, residual)
         return x, residual, products
 
-    def solve(part: slice) -> None:
-        responses_range(
-            plan.groups,
-            term_plan.groups,
-            plan.n_bits,
-            coefs[part],
-            term_coefs[part],
-            level[part],
-            psi[part],
-            psi[part] if other is None else other[part],
-            1 if other is None else 2,
-            float(tol),
-            int(max_iterations),
-            x[part],
-            residual[part],
-            products[part],
-        )
+    states = psi[None] if other is None else np.stack([psi, other])
 
-    _deal(solve, batch, threads)
+    def solve(part: slice) -> None:
+        active = np.ones(x[part].shape[0], dtype=np.bool_)
+        nothing, defect = np.empty((0, plan.dimension)), np.empty_like(x[part])
+        mean, spread = np.empty((2, active.size))
+        work = allocate_response(plan.groups, plan.n_bits)
+        costs = term_plan.groups
+        h = allocate(costs, plan.n_bits)
+        defect_range(costs, cost[part], active, nothing, h, aligned(2, plan.dimension), psi[part], mean, spread, defect)
+        respond_range(
+            plan.groups, hamiltonian[part], active, level[part], np.ascontiguousarray(states[:, part]), defect,
+            tol * spread, np.full(active.size, max_iterations), work, x[part], residual[part], products[part],
+        )  # fmt: skip
+        # C psi is a multiple of psi up to rounding: nothing responds.
+        silent = spread <= 1e-14 * np.hypot(mean, spread)
+        x[part][silent], residual[part][silent] = 0.0, 0.0
+        residual[part] /= np.where(silent, 1.0, spread)
+
+    _deal(solve, batch, plan, threads)
     return x, residual, products
 
 
@@ -231,61 +176,26 @@ def batch_moments(
     out = np.empty((batch, plan.n_terms))
 
     def solve(part: slice) -> None:
-        moments_range(plan.groups, left[part], right[part], out[part])
+        moments_range(plan.groups, left[part], right[part], aligned(3, plan.dimension), out[part])
 
-    _deal(solve, batch, threads)
+    _deal(solve, batch, plan, threads)
     return out
 
 
-def _deal(solve: Callable[[slice], None], batch: int, threads: int | None) -> None:
+def _deal(solve: Callable[[slice], None], batch: int, plan: BatchPlan, threads: int | None) -> None:
     """Run `solve` on slices of the batch, in this thread if one is enough (compiled code releases the GIL)."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     workers = max(1, min(available if threads is None else threads, batch // MIN_SAMPLES_PER_TASK))
-    if workers == 1:
-        solve(slice(0, batch))
-        return
     # Several tasks a thread: samples near a level crossing take many times longer than the others.
-    tasks = min(8 * workers, batch // MIN_SAMPLES_PER_TASK)
-    edges = np.linspace(0, batch, tasks + 1).astype(int)
+    size = min(-(-batch // (8 * workers if workers > 1 else 1)), TASK_AMPLITUDES // plan.dimension)
+    size = max(size, MIN_SAMPLES_PER_TASK)
+    tasks = [slice(first, min(first + size, batch)) for first in range(0, batch, size)]
+    if workers == 1:
+        for task in tasks:
+            solve(task)
+        return
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(solve, [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]))
-
-
-def _group(x: NDArray[np.int64], z: NDArray[np.int64]) -> Groups:
-    """Sort strings into diagonal, single flips without sign, other groups without sign, and groups with signs."""
-    term = np.arange(x.size)
-    diagonal = x == 0
-    flip = (np.bitwise_count(x) == 1) & (z == 0)
-    field_x = np.unique(x[~diagonal & (z != 0)])
-    # A single flip without sign stays a flip even where its mask also has strings with signs.
-    field = np.isin(x, field_x) & ~diagonal & ~flip
-    jump = ~(diagonal | flip | field)
-    jump_x = np.unique(x[jump])
-    order = term[field][np.argsort(x[field], kind="stable")]
-    return Groups(
-        diagonal_term=term[diagonal],
-        diagonal_z=z[diagonal],
-        flip_term=term[flip],
-        flip_bit=np.bitwise_count(x[flip] - 1).astype(np.int64),
-        jump_term=term[jump],
-        jump_group=np.searchsorted(jump_x, x[jump]),
-        jump_x=jump_x,
-        field_term=order,
-        field_start=np.searchsorted(x[order], np.append(field_x, 1 << MAX_BITS)),
-        field_z=z[order],
-        field_x=field_x,
-    )
-
-
-def _masks(name: str, masks: ArrayLike, n_bits: int) -> NDArray[np.int64]:
-    array = np.asarray(masks)
-    if array.size == 0:
-        array = array.astype(np.int64)
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"Argument `{name}` must be a vector of integers, but has {array.shape=}, {array.dtype=}.")
-    if array.size and not (array.min() >= 0 and array.max() < 1 << n_bits):
-        raise ValueError(f"Argument `{name}` must have entries in 0..2^{n_bits} - 1, but has {array.min()}..{array.max()}.")
-    return array.astype(np.int64)
+        list(pool.map(solve, tasks))
 
 
 def _finite(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
@@ -306,11 +216,11 @@ def _coefficients(name: str, values: ArrayLike, plan: BatchPlan) -> Array:
 
 
 def _start(start: ArrayLike | None, batch: int, plan: BatchPlan) -> Array | None:
+    """A copy of the given start, one vector per sample."""
     if start is None:
         return None
     array = np.asarray(start, dtype=np.float64)
     array = _finite("start", array, (plan.dimension,) if array.ndim == 1 else (batch, plan.dimension))
-    array = array.reshape(-1, plan.dimension)
-    if not np.any(array, axis=1).all():
+    if not np.any(array, axis=-1).all():
         raise ValueError("Argument `start` must not have a zero vector, but has one.")
-    return array
+    return np.array(np.broadcast_to(array, (batch, plan.dimension)))

@@ -18,12 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qeqprop.quantum.batch_kernels import (
-    TILE, add, aligned, axpy, dot, dot_tile, flip_tile, fma, inline, jit, load_tile, mul, project_out, scale, splat,
-    store_tile, total, weighted_tile,
-)
-
-SMALLEST_BITS = 6  # a half holds a full tile
+from .batch_kernels import aligned, clear, dot, dot_tile, flip_tile, flips_only, inline, jit, load_tile, store_tile
+from .simd import TILE, add, fma, mul, splat, total
 
 
 class Halves(NamedTuple):
@@ -40,18 +36,10 @@ class Halves(NamedTuple):
     u: Any
 
 
-@jit
-def allocate_halves(size):
-    """Workspace for vectors of `size` amplitudes."""
-    half = size // 2
-    parity = np.zeros(half, dtype=np.bool_)
-    filled = 1
-    while filled < half:
-        for s in range(filled):
-            parity[filled + s] = not parity[s]
-        filled *= 2
-    rows = aligned(8, half)
-    return Halves(parity, rows[0], rows[1], rows[2], rows[3], rows[4], rows[5], rows[6], rows[7])
+def allocate_halves(n_bits: int) -> Halves:
+    """Workspace for vectors of `2^n_bits` amplitudes."""
+    labels = np.arange(1 << (n_bits - 1))
+    return Halves(np.bitwise_count(labels) % 2 == 1, *aligned(8, labels.size))
 
 
 @jit
@@ -73,21 +61,28 @@ def join(parity, even, odd, full):
 
 
 @jit
+def shift_and_invert(diagonal, energy, inverse):
+    """`diagonal -= energy`, `inverse = 1 / diagonal` (may be the same vector); counts the safely positive entries."""
+    floor = 1e-10 * abs(energy)
+    count = 0
+    for s in range(diagonal.size):
+        value = diagonal[s] - energy
+        count += value > floor
+        diagonal[s] = value
+        inverse[s] = 1.0 / value
+    return count
+
+
+@jit
 def prepare(h, energy, psi, halves):
     """Fill the diagonal vectors for `H - energy` and the state to project out; False if that needs another method."""
-    if h.jump.size + h.field_x.size or psi.size < 2 * TILE:
-        return False
-    lowest, largest = np.inf, 0.0
-    for s in range(psi.size):
-        lowest = min(lowest, h.diagonal[s])
-        largest = max(largest, abs(h.diagonal[s]))
-    if not lowest - energy > 1e-10 * (largest + abs(energy)):
+    if not flips_only(h) or psi.size < 2 * TILE:  # a half must hold a tile
         return False
     split(halves.parity, h.diagonal, halves.shifted, halves.inverse_odd)
-    for s in range(halves.shifted.size):
-        halves.shifted[s] -= energy
-        halves.inverse[s] = 1.0 / halves.shifted[s]
-        halves.inverse_odd[s] = 1.0 / (halves.inverse_odd[s] - energy)
+    above = shift_and_invert(halves.shifted, energy, halves.inverse)
+    above += shift_and_invert(halves.inverse_odd, energy, halves.inverse_odd)
+    if above < psi.size:
+        return False
     split(halves.parity, psi, halves.state, halves.u)
     return True
 
@@ -145,15 +140,21 @@ def hop_back(g, step, halves):
 @jit
 def turn(ratio, overlap, halves):
     """`r -= overlap psi_e`, `p = W_e r + ratio p`."""
-    r, p = halves.r, halves.p
-    for s in range(p.size):
-        r[s] -= overlap * halves.state[s]
-        p[s] = halves.inverse[s] * r[s] + ratio * p[s]
+    minus, keep = splat(-overlap), splat(ratio)
+    for s in range(0, halves.p.size, TILE):
+        a, b, c, d = load_tile(halves.r, s)
+        sa, sb, sc, sd = load_tile(halves.state, s)
+        a, b, c, d = fma(minus, sa, a), fma(minus, sb, b), fma(minus, sc, c), fma(minus, sd, d)
+        store_tile(halves.r, s, a, b, c, d)
+        pa, pb, pc, pd = load_tile(halves.p, s)
+        pa, pb, pc, pd = mul(keep, pa), mul(keep, pb), mul(keep, pc), mul(keep, pd)
+        wa, wb, wc, wd = load_tile(halves.inverse, s)
+        store_tile(halves.p, s, fma(wa, a, pa), fma(wb, b, pb), fma(wc, c, pc), fma(wd, d, pd))
 
 
 @jit
 def eliminate(g, rhs, halves):
-    """`r = rhs_e - M W_o rhs_o`; keeps `W_o rhs_o` in `u`."""
+    """`r = rhs_e - M W_o rhs_o`."""
     split(halves.parity, rhs, halves.r, halves.u)
     for s in range(halves.u.size):
         halves.u[s] *= halves.inverse_odd[s]
@@ -186,8 +187,8 @@ def solve_bipartite(h, rhs, goal, budget, halves, x):
     """
     eliminate(h.flip, rhs, halves)
     norm = dot(halves.state, halves.state)
-    halves.x[:] = 0.0
-    halves.p[:] = 0.0
+    clear(halves.x)
+    clear(halves.p)
     # Rounding must not feed the null vector psi_e of K: its component is taken out of every residual.
     overlap = dot(halves.state, halves.r) / norm
     turn(0.0, overlap, halves)

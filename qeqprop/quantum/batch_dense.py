@@ -1,14 +1,9 @@
 """Batches of at most 16 x 16 Hamiltonians: `numpy.linalg.eigh` on the stacked matrices."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from qeqprop.quantum.batch import BatchPlan
+from .batch_plan import BatchPlan
 
 Array = NDArray[np.float64]
 

@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from qeqprop.quantum.simd import (
-    FASTMATH, LANES, TILE, TILE_BITS, add, flip_lanes, fma, load, mul, permute_tile, splat, store, total
-)
+from .simd import FASTMATH, LANES, TILE, TILE_BITS, add, flip_lanes, fma, load, mul, permute_tile, splat, store, total
 
 OPTIONS = {"cache": True, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
-jit = numba.njit(**OPTIONS)
-inline = numba.njit(forceinline=True, **OPTIONS)  # four registers returned through memory would cost more than the tile
+entry = numba.njit(**OPTIONS)  # called from Python
+jit = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
+inline = numba.njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)  # four registers returned through memory would cost more than the tile
 
 # +1 where a lane's bit is clear, -1 where it is set, for bits 0, 1, 2.
 _LANE_SIGNS = np.array([1.0 - 2.0 * (lane >> bit & 1) for bit in range(3) for lane in range(LANES)])
@@ -57,44 +56,63 @@ class Hamiltonian(NamedTuple):
     field_x: Any
 
 
-@jit
-def aligned(rows, size):
+def aligned(rows: int, size: int) -> np.ndarray:
     """Uninitialised `(rows, size)`, every row at a cache line (`size` a multiple of 8)."""
     storage = np.empty(rows * size + LANES)
-    offset = (-(storage.ctypes.data >> 3)) & (LANES - 1)
+    offset = -(storage.ctypes.data // 8) % LANES
     return storage[offset : offset + rows * size].reshape(rows, size)
 
 
-@jit
-def allocate(groups, n_bits):
+def allocate(groups: Groups, n_bits: int) -> Hamiltonian:
     """Workspace for the Hamiltonians of one thread."""
     size = 1 << n_bits
     return Hamiltonian(
-        aligned(1, size)[0],
-        np.empty(n_bits),
-        np.empty(groups.jump_x.size),
-        groups.jump_x,
-        aligned(groups.field_x.size, size),
-        groups.field_x,
+        diagonal=aligned(1, size)[0],
+        flip=np.empty(n_bits),
+        jump=np.empty(groups.jump_x.size),
+        jump_x=groups.jump_x,
+        field=aligned(groups.field_x.size, size),
+        field_x=groups.field_x,
     )
+
+
+@entry
+def defect_range(groups, coefs, active, step, h, work, psi, mean, spread, defect):
+    """`mean = <psi|A|psi>`, `defect = (A - mean) psi` and its norm, the `spread`, of unit `psi (B, N)`.
+
+    For a Hamiltonian that is energy and residual, for a cost the right-hand side of linear response. A `step (B, N)` (or
+    an empty one) is added to psi first, which is normalised again; samples that are not active stay as they are.
+    """
+    state, image = work[0], work[1]
+    for b in range(coefs.shape[0]):
+        if active[b]:
+            build(groups, coefs[b], h)
+            copy(psi[b], state)
+            if step.shape[0] > 0:
+                copy(step[b], image)
+                scale(1.0 / np.sqrt(axpby(1.0, image, 1.0, state)), state)
+                copy(state, psi[b])
+            mean[b] = apply(h, state, image)
+            spread[b] = np.sqrt(axpby(-mean[b], state, 1.0, image))
+            copy(image, defect[b])
 
 
 @jit
 def build(groups, coefs, h):
     """Fill `h` with `sum_k coefs[k] P_k`."""
-    h.diagonal[:] = 0.0
+    clear(h.diagonal)
     for i in range(groups.diagonal_term.size):
         h.diagonal[groups.diagonal_z[i]] += coefs[groups.diagonal_term[i]]
     walsh_hadamard(h.diagonal)
-    h.flip[:] = 0.0
+    clear(h.flip)
     for i in range(groups.flip_term.size):
         h.flip[groups.flip_bit[i]] += coefs[groups.flip_term[i]]
-    h.jump[:] = 0.0
+    clear(h.jump)
     for i in range(groups.jump_term.size):
         h.jump[groups.jump_group[i]] += coefs[groups.jump_term[i]]
     for group in range(groups.field_x.size):
         field = h.field[group]
-        field[:] = 0.0
+        clear(field)
         for i in range(groups.field_start[group], groups.field_start[group + 1]):
             field[groups.field_z[i]] += coefs[groups.field_term[i]]
         walsh_hadamard(field)
@@ -167,7 +185,7 @@ def apply(h, x, y):
         store_tile(y, s, a, b, c, d)
         sum0, sum1 = dot_tile(x, s, a, b, c, d, sum0, sum1)
     expectation = total(add(sum0, sum1))
-    if h.jump.size + h.field_x.size:
+    if not flips_only(h):
         add_jumps_and_fields(h, x, y)
         expectation = dot(x, y)
     return expectation
@@ -189,6 +207,12 @@ def add_jumps_and_fields(h, x, y):
             da, db, dc, dd = load_tile(field, s)
             ya, yb, yc, yd = load_tile(y, s)
             store_tile(y, s, fma(da, a, ya), fma(db, b, yb), fma(dc, c, yc), fma(dd, d, yd))
+
+
+@jit
+def flips_only(h):
+    """Are single flips the only off-diagonal elements?"""
+    return h.jump.size + h.field_x.size == 0
 
 
 @jit
@@ -284,31 +308,62 @@ def jump_overlap(bra, ket, mask):
     return total(add(sum0, sum1))
 
 
-@jit
-def dot(a, b):
-    """`<a|b>`."""
-    result = 0.0
-    for s in range(a.size):
-        result += a[s] * b[s]
-    return result
+@entry
+def moments_range(groups, bra, ket, work, out):
+    """Moments of the samples of one thread; `work (3, N)`."""
+    for b in range(ket.shape[0]):
+        copy(bra[b], work[1])
+        copy(ket[b], work[2])
+        moments(groups, work[1], work[2], work[0], out[b])
 
 
 @jit
-def axpy(a, x, y):
-    """`y += a x`."""
+def clear(x):
+    """`x = 0` (a slice assignment costs Numba a tenth of a second of compilation, each)."""
     for s in range(x.size):
-        y[s] += a * x[s]
+        x[s] = 0.0
 
 
 @jit
-def scale(a, x):
-    """`x *= a`."""
+def copy(x, y):
+    """`y = x`."""
     for s in range(x.size):
-        x[s] *= a
+        y[s] = x[s]
+
+
+@jit
+def dot(x, y):
+    """`<x|y>`."""
+    sum0 = sum1 = splat(0.0)
+    for s in range(0, x.size, TILE):
+        a, b, c, d = load_tile(x, s)
+        sum0, sum1 = dot_tile(y, s, a, b, c, d, sum0, sum1)
+    return total(add(sum0, sum1))
+
+
+@jit
+def axpby(alpha, x, beta, y):
+    """`y = alpha x + beta y`; returns `<y|y>`."""
+    va, vb = splat(alpha), splat(beta)
+    sum0 = sum1 = splat(0.0)
+    for s in range(0, x.size, TILE):
+        xa, xb, xc, xd = load_tile(x, s)
+        a, b, c, d = load_tile(y, s)
+        a, b, c, d = mul(vb, a), mul(vb, b), mul(vb, c), mul(vb, d)
+        a, b, c, d = fma(va, xa, a), fma(va, xb, b), fma(va, xc, c), fma(va, xd, d)
+        store_tile(y, s, a, b, c, d)
+        sum0, sum1 = fma(c, c, fma(a, a, sum0)), fma(d, d, fma(b, b, sum1))
+    return total(add(sum0, sum1))
+
+
+@jit
+def scale(alpha, x):
+    """`x *= alpha`."""
+    axpby(0.0, x, alpha, x)
 
 
 @jit
 def project_out(states, count, v):
     """`v -= sum_i |states[i]><states[i]| v` over the first `count` orthonormal rows."""
     for i in range(count):
-        axpy(-dot(states[i], v), states[i], v)
+        axpby(-dot(states[i], v), states[i], 1.0, v)

@@ -23,7 +23,7 @@ MEMORY_LIMIT_GIB = 16.0  # matrices above this are refused
 _MAX_DECOMPOSED_SITES = 12
 _MAX_DECOMPOSED_STRINGS = 1 << 20
 _MAX_SITES = 62  # masks are int64
-_SMALLEST_NETKET_SCALE = 1e-6
+_NETKET_SMALLEST = 1e-6
 
 _FLOAT = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?j?"
 _LABEL = r"(?:[XYZ]\d+(?:\s*[XYZ]\d+)*|I)"
@@ -186,10 +186,8 @@ def to_netket(operator: "PauliSum", n_sites: int, hilbert: Any = None) -> Any:
     _check_netket_space(hilbert, "hilbert")
     labels = ["".join("IXZY"[(x >> i & 1) + 2 * (z >> i & 1)] for i in range(n_sites)) for x, z, _ in operator]
     largest = max((abs(c) for _, _, c in operator), default=1.0)
-    if largest < _SMALLEST_NETKET_SCALE:
-        expected = (
-            f"a coefficient above {_SMALLEST_NETKET_SCALE:g}, since NetKet takes matrix elements below 1e-10 for zero,"
-        )
+    if largest < _NETKET_SMALLEST:
+        expected = f"a coefficient above {_NETKET_SMALLEST:g}, since NetKet takes matrix elements below 1e-10 for zero,"
         raise ValueError(
             f"Argument `operator` must have {expected} but the largest is {largest:.3g}: change the units."
         )

@@ -121,6 +121,9 @@ def respond(
     matrix, psi, energy = system.matrix(params), equilibrium.state.amplitudes, float(equilibrium.energy.mean)
     rhs = -sum(w * (op.matrix @ psi) for w, op in zip(term.weights, term.observables, strict=True))
     rhs = rhs - psi * np.vdot(psi, rhs)
+    size = np.abs(term.weights) @ [op.norm_bound for op in term.observables]
+    if np.linalg.norm(rhs) <= 8 * np.finfo(float).eps * size:  # psi is an eigenvector of the cost: it moves nothing
+        rhs = np.zeros_like(rhs)
     products = 0
     if system.dim <= DENSE_DIM:
         bordered = np.block([[matrix.toarray() - energy * np.eye(system.dim), psi[:, None]], [psi.conj()[None], 0.0]])

@@ -35,7 +35,11 @@ def plan_of(n_bits: int, x: np.ndarray, z: np.ndarray) -> BatchPlan:
 
 
 def status_of(
-    residual: np.ndarray, tolerance: float, gap: np.ndarray | None, scale: float, overlap: np.ndarray | None
+    residual: np.ndarray,
+    tolerance: float | np.ndarray,
+    gap: np.ndarray | None,
+    scale: float,
+    overlap: np.ndarray | None,
 ) -> Status:
     """The worst that is wrong with some ground states.
 
@@ -61,11 +65,12 @@ def solve_small(
     coefficients = np.atleast_2d(h.coefficients)
     certify = not system.nudges or init is None
     start = None if init is None else np.atleast_2d(real_form(init.state.amplitudes, h.n_bits))
+    rounding = 32 * np.finfo(float).eps * np.abs(coefficients).sum(axis=-1)
     out = ground_states(
         plan_of(h.n_bits, h.x, h.z),
         coefficients,
         start,
-        tol=solver.tolerance,
+        tol=max(solver.tolerance, float(rounding.min())),
         max_iterations=solver.max_iterations,
         certify_gap=certify,
         realified=h.realified,
@@ -75,12 +80,13 @@ def solve_small(
     gap = out.gap.reshape(batch) if certify else None
     overlap = None if init is None or not system.nudges else state.overlap(init.state)
     scale = float(np.abs(coefficients).max(initial=0.0))
+    bound = np.maximum(solver.tolerance, rounding)
     return Equilibrium(
         state=state,
         energy=Estimate.exact(out.energy.reshape(batch)),
         residual=out.residual.reshape(batch),
         gap=gap,
-        status=status_of(out.residual, solver.tolerance, gap, scale, overlap),
+        status=status_of(out.residual, bound, gap, scale, overlap),
         stats={
             "method": "batched Lanczos" if h.n_bits >= 5 else "dense",
             "matvecs": int(out.iterations.sum()),

@@ -21,13 +21,14 @@ a single pass: each amplitude of the result is written once.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qeqprop.quantum.simd import (
+from .simd import (
     FASTMATH,
     TILE,
     TILE_BITS,
@@ -90,7 +91,7 @@ class KernelTables(NamedTuple):
 
 def parity_signs(words: ArrayLike) -> Float1D:
     """(-1)^popcount(word) for each word."""
-    return 1.0 - 2.0 * (np.bitwise_count(np.asarray(words, np.int64)) & 1)
+    return 1.0 - 2.0 * (np.bitwise_count(np.asarray(words, np.int64)) & 1).astype(np.float64)
 
 
 @lru_cache(maxsize=1)
@@ -162,6 +163,12 @@ def _sum_of_fields(fields, constant, sums):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(forceinline=True, fastmath=FASTMATH)
+def _add_lane_flips(x, g0, g1, g2, y):  # type: ignore[no-untyped-def]
+    """y + sum_b g_b X_b x over the three bits within a vector."""
+    return fma(g0, flip_lanes(x, 1), fma(g1, flip_lanes(x, 2), fma(g2, flip_lanes(x, 4), y)))
+
+
+@numba.njit(forceinline=True, fastmath=FASTMATH)
 def _plain_coefficient(tile, first, last, coefficients, tile_masks):  # type: ignore[no-untyped-def]
     """sum_k c_k (-1)^popcount(s & z_k) where no z_k has a bit inside the tile: one number per tile."""
     c = 0.0
@@ -214,11 +221,12 @@ def _apply_blocks(first, last, tables, x, previous, beta, out, dots):  # type: i
             if stored.size > 0:
                 d0, d1 = add(d0, load(stored, k)), add(d1, load(stored, k + 8))
                 d2, d3 = add(d2, load(stored, k + 16)), add(d3, load(stored, k + 24))
-            y0, y1 = fma(minus_beta, load(previous, k), mul(d0, x0)), fma(minus_beta, load(previous, k + 8), mul(d1, x1))
-            y2, y3 = fma(minus_beta, load(previous, k + 16), mul(d2, x2)), fma(minus_beta, load(previous, k + 24), mul(d3, x3))
-            y0, y1, y2, y3 = fma(g0, flip_lanes(x0, 1), y0), fma(g0, flip_lanes(x1, 1), y1), fma(g0, flip_lanes(x2, 1), y2), fma(g0, flip_lanes(x3, 1), y3)
-            y0, y1, y2, y3 = fma(g1, flip_lanes(x0, 2), y0), fma(g1, flip_lanes(x1, 2), y1), fma(g1, flip_lanes(x2, 2), y2), fma(g1, flip_lanes(x3, 2), y3)
-            y0, y1, y2, y3 = fma(g2, flip_lanes(x0, 4), y0), fma(g2, flip_lanes(x1, 4), y1), fma(g2, flip_lanes(x2, 4), y2), fma(g2, flip_lanes(x3, 4), y3)
+            y0 = fma(minus_beta, load(previous, k), mul(d0, x0))
+            y1 = fma(minus_beta, load(previous, k + 8), mul(d1, x1))
+            y2 = fma(minus_beta, load(previous, k + 16), mul(d2, x2))
+            y3 = fma(minus_beta, load(previous, k + 24), mul(d3, x3))
+            y0, y1 = _add_lane_flips(x0, g0, g1, g2, y0), _add_lane_flips(x1, g0, g1, g2, y1)
+            y2, y3 = _add_lane_flips(x2, g0, g1, g2, y2), _add_lane_flips(x3, g0, g1, g2, y3)
             y0, y1, y2, y3 = fma(g3, x1, y0), fma(g3, x0, y1), fma(g3, x3, y2), fma(g3, x2, y3)
             y0, y1, y2, y3 = fma(g4, x2, y0), fma(g4, x3, y1), fma(g4, x0, y2), fma(g4, x1, y3)
             for i in range(flip_masks.size):
@@ -274,7 +282,7 @@ def run_blocks(function: Callable[..., None], n_blocks: int, threads: int, *args
         return
     bounds = np.linspace(0, n_blocks, threads + 1).astype(int)
     pool = _thread_pool(threads)
-    jobs = [pool.submit(function, int(a), int(b), *args) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    jobs = [pool.submit(function, int(a), int(b), *args) for a, b in pairwise(bounds)]
     for job in jobs:
         job.result()
 
@@ -300,7 +308,7 @@ class PauliKernel:
     `matvecs`, the number of products so far.
     """
 
-    __slots__ = ("dim", "matvecs", "n_bits", "norm_bound", "tables", "threads", "_dots")
+    __slots__ = ("_dots", "dim", "matvecs", "n_bits", "norm_bound", "tables", "threads")
 
     def __init__(
         self, n_bits: int, xmasks: ArrayLike, zmasks: ArrayLike, coefs: ArrayLike, *, threads: int | None = None
@@ -329,7 +337,9 @@ class PauliKernel:
         if out is x:
             raise ValueError("Argument `out` must not be `x`, but is the same array.")
         self.matvecs += 1
-        run_blocks(_apply_blocks, self._dots.shape[0], self.threads, self.tables, x, previous, float(beta), out, self._dots)
+        run_blocks(
+            _apply_blocks, self._dots.shape[0], self.threads, self.tables, x, previous, float(beta), out, self._dots
+        )
         alpha, norm2 = self._dots.sum(axis=0)
         return float(alpha), float(norm2)
 
@@ -355,9 +365,7 @@ class PauliKernel:
             )
 
 
-def check_strings(
-    n_bits: int, xmasks: ArrayLike, zmasks: ArrayLike, coefs: ArrayLike
-) -> tuple[Int1D, Int1D, Float1D]:
+def check_strings(n_bits: int, xmasks: ArrayLike, zmasks: ArrayLike, coefs: ArrayLike) -> tuple[Int1D, Int1D, Float1D]:
     """Check the strings of a real Hamiltonian and add up repeated ones."""
     x, z, c = np.asarray(xmasks).astype(np.int64), np.asarray(zmasks).astype(np.int64), np.asarray(coefs, np.float64)
     if n_bits < TILE_BITS:
@@ -378,7 +386,9 @@ def check_strings(
             f"but string {odd[0]} has xmask = {x[odd[0]]}, zmask = {z[odd[0]]}."
         )
     unique, inverse = np.unique(np.stack((x, z)), axis=1, return_inverse=True)
-    return unique[0], unique[1], np.bincount(inverse.ravel(), weights=c, minlength=unique.shape[1])
+    merged = np.zeros(unique.shape[1])
+    np.add.at(merged, inverse.ravel(), c)
+    return unique[0], unique[1], merged
 
 
 def _compile(n_bits: int, x: Int1D, z: Int1D, c: Float1D) -> KernelTables:
@@ -404,7 +414,7 @@ def _compile(n_bits: int, x: Int1D, z: Int1D, c: Float1D) -> KernelTables:
 
 
 def _diagonal_tables(n_bits: int, z: Int1D, c: Float1D) -> tuple[Float1D, NDArray[np.float64], Float1D]:
-    """Tables `low`, `fields`, `stored` of the module docstring: coefficients by z mask, then Walsh-Hadamard transforms."""
+    """The tables of the module docstring: coefficients sorted by z mask, then Walsh-Hadamard transforms."""
     block_bits = min(n_bits, BLOCK_BITS)
     z_low, z_high = z & ((1 << block_bits) - 1), z >> block_bits
     low_only = z_high == 0

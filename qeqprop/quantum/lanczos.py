@@ -1,15 +1,15 @@
 r"""Ground states and linear response of a large real symmetric H known only by its products H x.
 
-With matrix-free products the vector work is as expensive as the products, so methods with short recurrences win:
+With matrix-free products the vector work costs as much as the products, so methods with short recurrences win:
 
-- `lowest_eigenpair`: three-term Lanczos without reorthogonalisation (Paige 1971: it converges to the extreme pairs,
-  loss of orthogonality only delays). Its vector is assembled from the stored basis where that fits in memory. Where it
-  does not, repeating the recurrence would double the cost; instead only a rough state is assembled this way, and
-  Newton's correction finishes it (Jacobi-Davidson: Sleijpen, van der Vorst, SIAM J. Matrix Anal. Appl. 17, 401, 1996),
+- `lowest_eigenpair`: three-term Lanczos without reorthogonalisation (Paige 1971: the extreme pairs converge all the
+  same, lost orthogonality only delays). The vector is assembled from the stored basis where that fits in memory. Where
+  it does not, repeating the whole recurrence would double the cost; instead only a rough state is assembled this way,
+  and Newton's correction finishes it (Sleijpen and van der Vorst, SIAM J. Matrix Anal. Appl. 17, 401, 1996),
 
-      Q (H - E) Q delta = -(H - E) psi,      Q = 1 - psi psi^T,
+      (H - E) delta = -(H - E) psi,      <psi, delta> = 0,
 
-  solved by conjugate gradients. It converges cubically, so two solves do, and nothing has to be repeated.
+  by conjugate gradients, which need no second pass. Each correction squares the error of the state.
 - `solve_complement`: the same conjugate gradients for linear response, (H - E_0) x = Q b.
 - `certified_gap`: Lanczos from a random start on the complement of the states already found. It reveals a second copy
   of the ground state, which no single Lanczos run can see.
@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
-from qeqprop.quantum.kernels import run_blocks
-from qeqprop.quantum.simd import FASTMATH
+from .kernels import run_blocks
+from .simd import FASTMATH
 
 Float1D = NDArray[np.float64]
 
@@ -34,14 +34,20 @@ BLOCK = 4096
 NOISE = 1e-3
 """Norm of the random vector added to a cold start, relative to the start."""
 
-STATE_ERROR = 1e-2
-"""Accuracy at which Newton's correction takes over from Lanczos."""
-
 PROJECT_EVERY = 8
 """Conjugate gradients remove the known states from residual and direction every so many steps: they hardly grow."""
 
 FLAT = 1e-12
 """A direction with a curvature below this fraction of norm_bound is treated as not bound from below."""
+
+STATE_ERROR = 1e-2
+"""A Lanczos run whose basis is not kept stops at this error of the state: Newton's correction is cheaper from here."""
+
+NEWTON_ERROR = 5e-2
+"""Above this error of the state Newton's correction need not converge to the ground state: Lanczos is used."""
+
+TYPICAL_GAP = 0.02
+"""First guess of gap / norm_bound, for a warm start; it only decides how far the first correction goes."""
 
 FEW_VECTORS = 60
 """If at least this many basis vectors fit in memory, one Lanczos run goes all the way."""
@@ -91,7 +97,7 @@ class ComplementSolution(NamedTuple):
 
 
 class GapResult(NamedTuple):
-    """Distance from the energy to the lowest level on the complement: an upper bound, to about the tolerance squared."""
+    """Distance from the energy to the lowest level on the complement: an upper bound, good to about tol^2."""
 
     gap: float
     matvecs: int
@@ -112,7 +118,7 @@ def lowest_eigenpair(
     Args:
         kernel: the operator, see `SymmetricOperator`.
         start: approximate ground state of shape (dim,), any norm; it is not modified.
-        tol: the residual ||H psi - E psi|| wanted, in units of energy. Raised to 4 eps norm_bound, where rounding stops.
+        tol: the residual ||H psi - E psi|| wanted, in units of energy; at least 4 eps norm_bound, the rounding errors.
         max_iterations: bound on the number of recurrence steps.
         basis_bytes: memory for basis vectors, beyond the five vectors that are always needed.
         warm: `start` is the ground state of a nearby H. It is then refined as it is, and returned after one product if
@@ -158,7 +164,7 @@ def certified_gap(
     v *= 1.0 / np.sqrt(work.dot(v, v))
     for step in range(1, min(max_iterations, kernel.dim - len(vectors)) + 1):
         alpha, _ = work.apply(v, w, beta, w)
-        work.combine(_subtract, w, v, alpha)
+        work.combine(_add, w, v, -alpha)
         work.project(w, vectors)  # at every step: the recurrence amplifies what rounding leaves of the lowest states
         beta = float(np.sqrt(work.dot(w, w)))
         recurrence.append(alpha, beta)
@@ -227,22 +233,23 @@ def _refine(
         best = min(best, residual)
         if residual <= threshold or iterations >= max_iterations or failures > 2 or not np.isfinite(residual):
             break
-        newton = failures == 0
+        gap = ritz[1] - energy if len(ritz) > 1 else TYPICAL_GAP * work.kernel.norm_bound
+        error = residual / gap if gap > 0.0 else np.inf
+        newton = failures == 0 and error <= NEWTON_ERROR
         if not newton:
-            loose = 0.0
+            loose = loose if failures == 0 and not ritz else 0.0
             continue
         if x.size == 0:
             x, p = np.empty_like(psi), np.empty_like(psi)
-        # An exact solution would leave a residual of about (state error)^2 times the present one: do not ask for more.
-        error = residual / (ritz[1] - energy) if len(ritz) > 1 and ritz[1] > energy else STATE_ERROR
-        accuracy = max(0.3 * threshold / residual, 0.1 * min(error, STATE_ERROR) ** 2)
+        # Conjugate gradients see psi, not the ground state, as known: they stall at the state error (times the gap).
+        accuracy = max(0.3 * threshold / residual, error)
         run = _conjugate_gradients(work, energy, [psi], x, r, p, out, accuracy, max_iterations - iterations)
         iterations += run.iterations
         if run.negative_curvature:  # another state is lower than this one: only Lanczos can find it
             newton, loose = False, 0.0
             continue
-        ritz = (energy, energy + run.lowest)
-        work.combine(_subtract, psi, x, 1.0)
+        ritz = (energy, min((energy + run.lowest, *ritz[1:])))
+        work.combine(_add, psi, x, -1.0)
         psi *= 1.0 / np.sqrt(work.dot(psi, psi))
     return LanczosResult(
         energy, psi, residual, iterations, bool(residual <= threshold), (energy, *ritz[1:]), work.matvecs
@@ -288,7 +295,7 @@ def _lanczos(
             done = len(ritz) > 1 and estimate <= loose * (ritz[1] - ritz[0])
             if exhausted or done or estimate <= target:
                 break
-        if abs(norm - 1.0) > 1e-14:
+        if abs(norm - 1.0) > 1e-12:
             w *= 1.0 / norm
     return _ritz_vector(work, place, min(rows, m), recurrence, coefficients), m, ritz
 
@@ -409,7 +416,7 @@ class _Workspace:
     def project(self, a: Float1D, vectors: Sequence[Float1D]) -> None:
         """a <- (1 - sum_i v_i v_i^T) a."""
         for vector in vectors:
-            self.combine(_subtract, a, vector, self.dot(vector, a))
+            self.combine(_add, a, vector, -self.dot(vector, a))
 
     def residual(self, psi: Float1D, out: Float1D) -> tuple[float, float]:
         """Energy E = <psi, H psi> and ||out||, with out = H psi - E psi."""
@@ -433,15 +440,6 @@ def _dot(first, last, sums, a, b):  # type: ignore[no-untyped-def]
         for k in range(u.size):
             s += u[k] * v[k]
         sums[block, 0] = s
-
-
-@_blocked
-def _subtract(first, last, sums, a, b, c):  # type: ignore[no-untyped-def]
-    """a -= c b."""
-    for block in range(first, last):
-        u, v = a[block * BLOCK : (block + 1) * BLOCK], b[block * BLOCK : (block + 1) * BLOCK]
-        for k in range(u.size):
-            u[k] -= c * v[k]
 
 
 @_blocked

@@ -172,26 +172,31 @@ class OperatorSystem(AbstractSystem):
 
         return ExactDiagonalization()
 
+    def weighted(self, params: Params) -> list[tuple[float, MatrixOperator]]:
+        """H(theta) with inputs and nudges as pairs (strength, operator)."""
+        pairs = list(zip(np.concatenate([params[name] for name, _ in self.terms]), self._operators(), strict=True))
+        pairs += [(1.0, self.fixed)] if self.fixed else []
+        pairs += list(zip(self.inputs, self.input_terms, strict=True))
+        for term, strength in self.nudges:
+            pairs += list(zip(strength * term.weights, term.observables, strict=True))
+        return pairs
+
     def matrix(self, params: Params) -> sp.csr_array:
         """H(theta) with inputs and nudges, as one sparse matrix."""
-        weighted = list(zip(np.concatenate([params[name] for name, _ in self.terms]), self._operators(), strict=True))
-        weighted += [(1.0, self.fixed)] if self.fixed else []
-        weighted += list(zip(self.inputs, self.input_terms, strict=True))
-        for term, strength in self.nudges:
-            weighted += list(zip(strength * term.weights, term.observables, strict=True))
         total = sp.csr_array((self.dim, self.dim), dtype=np.float64)
-        for weight, operator in weighted:
+        for weight, operator in self.weighted(params):
             total = total + weight * operator.matrix
         return sp.csr_array(total)
 
     def energy(self, params: Params, state: Any) -> Estimate:
         """<H>, nudges included."""
-        return Estimate.exact(np.vdot(state.amplitudes, self.matrix(params) @ state.amplitudes).real)
+        weights, operators = zip(*self.weighted(params), strict=True)
+        return Estimate.exact(np.asarray(weights) @ state.expect_all(operators).mean)
 
     def param_grad(self, params: Params, state: Any) -> Estimate:
         """<dH/dtheta>: the expectation value of every term."""
         return Estimate.exact(
-            {name: np.array([op.expectation(state.amplitudes) for op in operators]) for name, operators in self.terms}
+            {name: state.expect_all(operators).mean if operators else np.zeros(0) for name, operators in self.terms}
         )
 
     def transition_forces(self, bra: np.ndarray, ket: np.ndarray) -> dict[str, np.ndarray]:

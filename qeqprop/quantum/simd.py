@@ -61,7 +61,9 @@ def _permute(builder: Any, vector: Any, mask: int) -> Any:
 
 def _require_vector_storage(array: Any) -> None:
     """Addresses are computed from the data pointer alone: refuse every array for which that would be wrong."""
-    if not (isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C" and array.dtype == types.float64):
+    if not (
+        isinstance(array, types.Array) and array.ndim == 1 and array.layout == "C" and array.dtype == types.float64
+    ):
         raise TypingError(f"Argument `array` must be a contiguous 1-D float64 array, but is {array}.")
 
 
@@ -95,7 +97,7 @@ def store(typing_context, array, index, vector):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def prefetch(typing_context, array, index):  # type: ignore[no-untyped-def]
-    """Ask for the cache line of array[index]; harmless outside the array. High bits are streams that hardware misses."""
+    """Ask for the cache line of array[index]; harmless outside the array. Hardware does not foresee high-bit flips."""
     _require_vector_storage(array)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:

@@ -100,34 +100,42 @@ class AbstractSpinSystem(AbstractSystem):
 
         return ExactDiagonalization()
 
-    def hamiltonian(self, params: Params) -> SpinHamiltonian:
-        """H(theta) + nudges as a table of strings with one coefficient (per sample) each."""
-        table, layout = self._table()
+    def operators(self) -> tuple[PauliSum, ...]:
+        """Everything that H is made of: the terms, the fixed part, the inputs' operators and the nudges' observables."""
+        observables = tuple(observable for term, _ in self.nudges for observable in term.observables)
+        return (*_flat(self.terms), self.fixed, *self.input_terms, *observables)
+
+    def strengths(self, params: Params) -> np.ndarray:
+        """What H(theta) multiplies each of `operators()` by, shape (..., n_operators)."""
         flat = np.concatenate([[], *(params[name] for name, _ in self.terms)])
         weights = [flat * self._drive_factors(), np.ones(1)]
         if self.input_terms:
             weights.append(self.inputs[..., : len(self.input_terms)])
         weights.extend(strength * term.weights for term, strength in self.nudges)
         batch = () if self.batch_size is None else (self.batch_size,)
-        stacked = np.concatenate([np.broadcast_to(w, (*batch, w.shape[-1])) for w in weights], axis=-1)
-        assert stacked.shape[-1] == layout
-        coefficients = (table.coefficients.T @ stacked.T).T
+        return np.concatenate([np.broadcast_to(w, (*batch, w.shape[-1])) for w in weights], axis=-1)
+
+    def hamiltonian(self, params: Params) -> SpinHamiltonian:
+        """H(theta) + nudges as a table of strings with one coefficient (per sample) each."""
+        table = string_table(self.operators(), self.n_sites)
+        coefficients = (table.coefficients.T @ self.strengths(params).T).T
         return SpinHamiltonian(self.n_sites, table.n_bits, table.x, table.z, np.ascontiguousarray(coefficients))
 
     @property
     def n_bits(self) -> int:
         """Bits of the real vectors that H acts on: n_sites, or one more where H is complex."""
-        return self._table()[0].n_bits
+        return string_table(self.operators(), self.n_sites).n_bits
 
     def energy(self, params: Params, state: Any) -> Estimate:
         """<H>, nudges included."""
-        h = self.hamiltonian(params)
-        return Estimate.exact(np.sum(h.coefficients * state.string_moments(h.n_bits, h.x, h.z), axis=-1))
+        strengths, values = self.strengths(params), state.expect_all(self.operators())
+        stderr = np.sqrt(np.sum(np.abs(strengths * values.stderr) ** 2, axis=-1))
+        return Estimate(np.sum(strengths * values.mean, axis=-1), stderr)
 
     def param_grad(self, params: Params, state: Any) -> Estimate:
-        """<dH/dtheta>: one measurement of all strings."""
-        table = self.force_table()
-        return Estimate.exact(self.contract(state.string_moments(table.n_bits, table.x, table.z)))
+        """<dH/dtheta>: one measurement of all terms, whatever the state is."""
+        values = state.expect_all(_flat(self.terms))
+        return Estimate(self.forces(values.mean), {n: np.abs(v) for n, v in self.forces(values.stderr).items()})
 
     def force_table(self) -> StringTable:
         """The strings that the forces are made of."""
@@ -135,15 +143,13 @@ class AbstractSpinSystem(AbstractSystem):
 
     def contract(self, moments: np.ndarray) -> dict[str, np.ndarray]:
         """Expectation values of the strings of `force_table` (..., n_strings) -> forces like the parameters."""
-        flat = (self.force_table().coefficients @ moments.T).T * self._drive_factors()
-        ends = np.cumsum([len(operators) for _, operators in self.terms])
-        parts = np.split(flat, ends[:-1], axis=-1)
-        return {name: part for (name, _), part in zip(self.terms, parts, strict=True)}
+        return self.forces((self.force_table().coefficients @ moments.T).T)
 
-    def _table(self) -> tuple[StringTable, int]:
-        observables = tuple(observable for term, _ in self.nudges for observable in term.observables)
-        operators = (*_flat(self.terms), self.fixed, *self.input_terms, *observables)
-        return string_table(operators, self.n_sites), len(operators)
+    def forces(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Expectation values of the terms (..., n_terms) -> <dH/dtheta>, scaled by the drives, like the parameters."""
+        ends = np.cumsum([len(operators) for _, operators in self.terms])
+        parts = np.split(values * self._drive_factors(), ends[:-1], axis=-1)
+        return {name: part for (name, _), part in zip(self.terms, parts, strict=True)}
 
     def _drive_factors(self) -> np.ndarray:
         """The input that scales each parameter; 1 where none does."""

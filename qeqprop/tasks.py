@@ -1,0 +1,311 @@
+"""Ready-made training tasks: a network, a cost, real data, and the settings that train one by the other.
+
+Every task trains by centered equilibrium propagation. `run_task` trains on the training part and measures the accuracy
+on the test part, beside three references: the network before training, the same network with its random couplings
+frozen, and logistic regression on the very same inputs.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from . import data
+from .core.gradient import EPGradient
+from .core.graph import check_count
+from .core.nudge import AbstractNudge, ExpectationCost, squared_error
+from .core.scheme import AbstractScheme, centered
+from .core.status import Status
+from .core.system import AbstractSystem, Params
+from .core.training import History, accuracy, evaluate, fit, predict
+from .data import Dataset
+from .quantum.ising import TransverseFieldIsing
+from .quantum.models import phase_sensor, phase_sensor_cost
+from .quantum.pauli import Z
+
+Callback = Callable[[int, EPGradient, Params], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What to train, on what, and how.
+
+    Attributes:
+        name: of the task.
+        system, nudge: the network and its cost.
+        make_data: seed -> `Dataset`; the seed draws the split (or the samples).
+        make_params: seed -> parameters to start from.
+        couplings: names of the parameters that the frozen reference keeps at their random values.
+        scheme: how the derivative in beta is taken.
+        learning_rate: of Adam, falling to 0 along a cosine over the training.
+        epochs, batch_size: passes over the training part, and samples a step.
+        tolerate: the worst status that a step may have, as in `qp.fit`.
+    """
+
+    name: str
+    system: AbstractSystem
+    nudge: AbstractNudge
+    make_data: Callable[[int], Dataset]
+    make_params: Callable[[int], Params]
+    couplings: tuple[str, ...]
+    scheme: AbstractScheme
+    learning_rate: float
+    epochs: int
+    batch_size: int
+    tolerate: Status = Status.LARGE_NUDGE
+
+    @property
+    def n_params(self) -> int:
+        """Number of trained parameters."""
+        return sum(int(np.prod(shape)) for shape in self.system.param_shapes.values())
+
+    def optimizer(self, n_steps: int) -> Any:
+        """Adam with a cosine schedule that ends after `n_steps`."""
+        import optax
+
+        return optax.adam(optax.cosine_decay_schedule(self.learning_rate, n_steps))
+
+    def __repr__(self) -> str:
+        return (
+            f"Task({self.name}: {self.system}, {self.n_params} parameters, {self.scheme}, "
+            f"Adam {self.learning_rate:g}, {self.epochs} epochs of batches of {self.batch_size})"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskResult:
+    """How well a task was learnt: accuracies on the test part. Prints a table.
+
+    Attributes:
+        task, seed: name of the task, and the seed of data, parameters and shuffling.
+        history: of the training by equilibrium propagation.
+        trained: accuracy of the trained network.
+        untrained: of the same network at its random initial parameters, nothing trained.
+        frozen: of the same network with `Task.couplings` kept at their random values and the rest (local fields) trained
+            in the same way; None where the references were left out.
+        logistic: of logistic regression on the same inputs; None where the references were left out.
+        seconds: CPU time of the training (all threads, compilation included), without the references.
+        n_params: number of trained parameters.
+        labels: names of the classes.
+        outputs, targets: expectation values of the trained network on the test part and what they should be,
+            (n_test, n_classes).
+    """
+
+    task: str
+    seed: int
+    history: History
+    trained: float
+    untrained: float
+    frozen: float | None
+    logistic: float | None
+    seconds: float
+    n_params: int
+    labels: tuple[str, ...]
+    outputs: np.ndarray
+    targets: np.ndarray
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Number of test samples of class (row) that were taken for class (column)."""
+        size = len(self.labels)
+        pairs = np.argmax(self.targets, axis=1) * size + np.argmax(self.outputs, axis=1)
+        return np.bincount(pairs, minlength=size * size).reshape(size, size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as arrays, numbers and strings, for `qp.save`."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)} | {
+            "labels": list(self.labels)
+        }
+
+    def __repr__(self) -> str:
+        rows = [
+            ("equilibrium propagation", self.trained),
+            ("random network, untrained", self.untrained),
+            ("random couplings, fields trained", self.frozen),
+            ("logistic regression, same inputs", self.logistic),
+        ]
+        head = f"{self.task}  seed {self.seed}: {self.n_params} parameters, {self.seconds:.1f} s of CPU time to train"
+        body = [f"  {name:<34}{100 * value:6.1f} %" for name, value in rows if value is not None]
+        return "\n".join([head, f"  test accuracy ({len(self.targets)} samples)", *body])
+
+
+def run_task(
+    task: "Task | str",
+    *,
+    seed: int = 0,
+    epochs: int | None = None,
+    references: bool = True,
+    progress: bool | None = None,
+    callback: Callback | None = None,
+) -> TaskResult:
+    """Train a task by equilibrium propagation and measure it on the test part.
+
+    Args:
+        task: a `Task`, or the name of one of `TASKS`.
+        seed: of the data split, the initial parameters and the shuffling; the same seed gives the same numbers.
+        epochs: passes over the training part; None takes the task's own number.
+        references: also train the network with frozen couplings, and fit the logistic regression.
+        progress, callback: as in `qp.fit`; of the training proper, not of the references.
+
+    Raises:
+        ValueError: no task of that name.
+        ImportError: the data set or the logistic regression needs scikit-learn, which is missing.
+        EquilibriumError: a training step was worse than `task.tolerate`.
+    """
+    task = make_task(task) if isinstance(task, str) else task
+    passes = task.epochs if epochs is None else check_count(epochs, "epochs")
+    samples, start = task.make_data(seed), task.make_params(seed)
+    began = time.process_time()
+    history = _train(task, start, samples, passes, seed, progress=progress, callback=callback)
+    seconds = time.process_time() - began
+    frozen = logistic = None
+    if references:
+        kept = _train(task, start, samples, passes, seed, progress=False, frozen=task.couplings)
+        frozen, logistic = _accuracy(task, kept.params, samples), logistic_accuracy(samples)
+    outputs = predict(task.system, history.params, task.nudge, samples.test_inputs)
+    return TaskResult(
+        task=task.name,
+        seed=seed,
+        history=history,
+        trained=accuracy(outputs, samples.test_targets),
+        untrained=_accuracy(task, start, samples),
+        frozen=frozen,
+        logistic=logistic,
+        seconds=seconds,
+        n_params=task.n_params,
+        labels=samples.labels,
+        outputs=outputs,
+        targets=samples.test_targets,
+    )
+
+
+def logistic_accuracy(samples: Dataset) -> float:
+    """Test accuracy of (multinomial) logistic regression on the inputs that the network gets.
+
+    Raises:
+        ImportError: scikit-learn is missing.
+    """
+    try:
+        from sklearn.linear_model import LogisticRegression
+    except ImportError:
+        raise ImportError('The logistic regression needs scikit-learn: pip install "qeqprop[data]"') from None
+    model = LogisticRegression(max_iter=5000).fit(samples.train_inputs, np.argmax(samples.train_targets, axis=1))
+    return float(model.score(samples.test_inputs, np.argmax(samples.test_targets, axis=1)))
+
+
+def _train(task: Task, start: Params, samples: Dataset, epochs: int, seed: int, **options: Any) -> History:
+    n_steps = epochs * -(-len(samples.train_inputs) // task.batch_size)
+    return fit(
+        task.system,
+        start,
+        task.nudge,
+        samples.train,
+        scheme=task.scheme,
+        optimizer=task.optimizer(n_steps),
+        epochs=epochs,
+        batch_size=task.batch_size,
+        tolerate=task.tolerate,
+        seed=seed,
+        **options,
+    )
+
+
+def _accuracy(task: Task, params: Params, samples: Dataset) -> float:
+    return float(evaluate(task.system, params, task.nudge, samples.test, metric=accuracy).metric or 0.0)
+
+
+def digits_task(n_sites: int = 9) -> Task:
+    """Digits 0, 1 and 2 on nine spins: six principal components as fields on six spins, three spins as outputs.
+
+    All pairs are coupled; J, h and g are trained (54 parameters). Loss sum_k (<Z_k> - y_k)^2 with targets +-1.
+
+    Args:
+        n_sites: number of spins; above 9 the others are hidden, below 9 there are fewer principal components.
+    """
+    return _ising_task("digits", n_sites, 6, 3, data.digits, learning_rate=0.02, epochs=8)
+
+
+def iris_task(n_sites: int = 7) -> Task:
+    """The three iris species on seven spins: four features as fields on four spins, three spins as outputs.
+
+    All pairs are coupled; J, h and g are trained (35 parameters). Loss sum_k (<Z_k> - y_k)^2 with targets +-1.
+
+    Args:
+        n_sites: number of spins; above 7 the others are hidden, below 7 there are fewer principal components.
+    """
+    return _ising_task("iris", n_sites, 4, 3, data.iris, learning_rate=0.02, epochs=25)
+
+
+def _ising_task(
+    name: str,
+    n_sites: int,
+    n_features: int,
+    n_classes: int,
+    load: Callable[..., Dataset],
+    *,
+    learning_rate: float,
+    epochs: int,
+) -> Task:
+    """Inputs as longitudinal fields on the first spins, one output spin a class at the end, all pairs coupled."""
+    n_inputs = min(n_features, check_count(n_sites, "n_sites", n_classes + 1) - n_classes)
+    system = TransverseFieldIsing(n_sites, list(combinations(range(n_sites), 2)), input_sites=range(n_inputs))
+    return Task(
+        name=name,
+        system=system,
+        nudge=ExpectationCost([Z(site) for site in range(n_sites - n_classes, n_sites)], squared_error),
+        make_data=lambda seed: load(n_features=n_inputs, seed=seed),
+        make_params=system.init_params,
+        couplings=("J",),
+        # Training drives the outputs towards +-1 and thereby single samples towards level crossings (gaps of a few
+        # hundredths): beta*||C|| stays well below, and the residual of 1e-10 still leaves seven digits.
+        scheme=centered(1e-4),
+        learning_rate=learning_rate,
+        epochs=epochs,
+        batch_size=32,
+    )
+
+
+def phases_task(n_sites: int = 6, *, coupling: str = "full") -> Task:
+    """Two sensor qubits learn the phase of a cluster-Ising ring (Wanjura & Marquardt 2025), see `phase_sensor`.
+
+    Args:
+        n_sites: number of spins, the two sensors included.
+        coupling: "full", or "Z" for the negative control, whose sensors see only Z of the ring.
+    """
+    ring = check_count(n_sites, "n_sites", 5) - 2
+    system = phase_sensor(ring, coupling=coupling)
+    return Task(
+        name="phases" if coupling == "full" else f"phases-{coupling.lower()}",
+        system=system,
+        nudge=phase_sensor_cost(ring),
+        make_data=lambda seed: data.phases(1000, seed=seed),
+        make_params=system.init_params,
+        couplings=("coupling",),
+        scheme=centered(1e-4),
+        learning_rate=0.02,
+        epochs=3,
+        batch_size=10,
+        # At random couplings a single ring may sit at a level crossing; one sample of ten does not spoil a step of Adam.
+        tolerate=Status.DEGENERATE,
+    )
+
+
+TASKS: dict[str, Callable[..., Task]] = {"digits": digits_task, "iris": iris_task, "phases": phases_task}
+"""Name -> function that makes the task."""
+
+
+def make_task(name: str) -> Task:
+    """The task of that name.
+
+    Example:
+        >>> make_task("sudoku")
+        Traceback (most recent call last):
+        ...
+        ValueError: Argument `task` must be one of digits, iris, phases, but is 'sudoku'.
+    """
+    if name not in TASKS:
+        raise ValueError(f"Argument `task` must be one of {', '.join(TASKS)}, but is {name!r}.")
+    return TASKS[name]()
