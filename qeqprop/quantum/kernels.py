@@ -18,11 +18,8 @@ every group adds its coefficient times one shifted tile (see `simd`) while the s
 a single pass: each amplitude of the result is written once.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -44,6 +41,7 @@ from .simd import (
     total,
     with_parity_sign,
 )
+from .threads import default_threads, run_blocks
 
 Float1D = NDArray[np.float64]
 Int1D = NDArray[np.int64]
@@ -53,9 +51,6 @@ BLOCK_BITS = 11
 
 STREAM_BITS = 11
 """Flips of these bits and above reach outside the first-level cache: their next tile is prefetched."""
-
-THREADED_BITS = 19
-"""Below this size a product takes less time than waking a second thread is worth."""
 
 
 class StringGroups(NamedTuple):
@@ -261,35 +256,6 @@ def _apply_blocks(first, last, tables, x, previous, beta, out, dots):  # type: i
             store(out, k + 16, y2)
             store(out, k + 24, y3)
         dots[block, 0], dots[block, 1] = total(overlap), total(norm)
-
-
-# --- threads ----------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def _thread_pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="qeqprop")
-
-
-def run_blocks(function: Callable[..., None], n_blocks: int, threads: int, *args: Any) -> None:
-    """function(first, last, *args) over all blocks, on several threads if asked; the function must release the GIL.
-
-    Results per block are summed by the caller in a fixed order, so they do not depend on the number of threads.
-    """
-    threads = min(threads, n_blocks)
-    if threads <= 1:
-        function(0, n_blocks, *args)
-        return
-    bounds = np.linspace(0, n_blocks, threads + 1).astype(int)
-    pool = _thread_pool(threads)
-    jobs = [pool.submit(function, int(a), int(b), *args) for a, b in pairwise(bounds)]
-    for job in jobs:
-        job.result()
-
-
-def default_threads(n_bits: int) -> int:
-    """One thread for states that fit in the cache, all that Numba may use above."""
-    return 1 if n_bits < THREADED_BITS else numba.get_num_threads()
 
 
 # --- the kernel -------------------------------------------------------------------------------------------------------

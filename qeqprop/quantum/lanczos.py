@@ -16,23 +16,12 @@ With matrix-free products the vector work costs as much as the products, so meth
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
-import numba
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
-from .kernels import run_blocks
-from .simd import FASTMATH
-
-Float1D = NDArray[np.float64]
-
-BLOCK = 4096
-"""Length of the pieces of a vector that threads share out and whose sums are added in a fixed order."""
-
-NOISE = 1e-3
-"""Norm of the random vector added to a cold start, relative to the start."""
+from .vectors import Float1D, SymmetricOperator, Workspace, add, advance, advance_and_add, cg_update
 
 PROJECT_EVERY = 8
 """Conjugate gradients remove the known states from residual and direction every so many steps: they hardly grow."""
@@ -49,19 +38,11 @@ NEWTON_ERROR = 5e-2
 TYPICAL_GAP = 0.02
 """First guess of gap / norm_bound, for a warm start; it only decides how far the first correction goes."""
 
+SMALLEST_GAP = 1e-6
+"""Gaps above this fraction of the spectrum's width are resolved by `certified_gap` to its relative tolerance."""
+
 FEW_VECTORS = 60
 """If at least this many basis vectors fit in memory, one Lanczos run goes all the way."""
-
-
-class SymmetricOperator(Protocol):
-    """What the solvers need of H. `PauliKernel` is one; `threads` (default 1) and `matvecs` are optional."""
-
-    dim: int
-    norm_bound: float
-
-    def apply_lanczos(self, x: Float1D, previous: Float1D, beta: float, out: Float1D) -> tuple[float, float]:
-        """out = H x - beta previous; returns (<x, out>, <out, out>). `previous` may be `out` or `x`."""
-        ...
 
 
 class LanczosResult(NamedTuple):
@@ -126,12 +107,12 @@ def lowest_eigenpair(
             component along the ground state (another symmetry sector) would lead to an excited one.
         seed: of that random vector.
     """
-    work = _Workspace(kernel)
+    work = Workspace(kernel)
     psi = np.array(start, dtype=np.float64)
     if psi.shape != (kernel.dim,):
         raise ValueError(f"Argument `start` must have shape ({kernel.dim},), but has shape {psi.shape}.")
     if not warm:
-        work.add_noise(psi, seed)
+        work.add_noise(psi, 2 * seed)
     norm = np.sqrt(work.dot(psi, psi))
     if not (np.isfinite(norm) and norm > 0.0):
         raise ValueError(f"Argument `start` must be finite and not zero, but has norm {norm}.")
@@ -154,17 +135,20 @@ def certified_gap(
 
     Near zero: the level is (almost) degenerate beyond `vectors`. Negative: `energy` is not the lowest. The random start
     has a component along every state, so no symmetry can hide a level from it. It stops when the residual of the
-    lowest Ritz pair is below tol times the gap, or below tol^2 times the width of the spectrum.
+    lowest Ritz pair is below tol times the gap, or below tol * SMALLEST_GAP times the width of the
+    spectrum: by then an exactly degenerate level is known to about 1e-13 of the width.
     """
-    work = _Workspace(kernel)
+    work = Workspace(kernel)
     v, w = np.zeros(kernel.dim), np.zeros(kernel.dim)
-    work.add_noise(v, seed)
+    # Another stream than in `lowest_eigenpair`: if only its noise reached a degenerate level, the same noise minus the
+    # state found would have no component left in that level, and the degeneracy would stay hidden.
+    work.add_noise(v, 2 * seed + 1)
     beta, recurrence, theta = 0.0, _Tridiagonal(), np.inf
     work.project(v, vectors)
     v *= 1.0 / np.sqrt(work.dot(v, v))
     for step in range(1, min(max_iterations, kernel.dim - len(vectors)) + 1):
         alpha, _ = work.apply(v, w, beta, w)
-        work.combine(_add, w, v, -alpha)
+        work.combine(add, w, v, -alpha)
         work.project(w, vectors)  # at every step: the recurrence amplifies what rounding leaves of the lowest states
         beta = float(np.sqrt(work.dot(w, w)))
         recurrence.append(alpha, beta)
@@ -172,7 +156,7 @@ def certified_gap(
         if step % 4 == 0 or exhausted or step == kernel.dim - len(vectors):
             ritz, _, estimate, width = recurrence.lowest()
             theta = ritz[0] - energy
-            if exhausted or estimate <= tol * max(theta, tol * width):
+            if exhausted or estimate <= tol * max(theta, SMALLEST_GAP * width):
                 break
         w *= 1.0 / beta
         v, w = w, v
@@ -195,7 +179,7 @@ def solve_complement(
     """
     if len(vectors) == 0:
         raise ValueError("Argument `vectors` must hold at least the ground state, but is empty.")
-    work = _Workspace(kernel)
+    work = Workspace(kernel)
     r = np.array(rhs, dtype=np.float64)
     work.project(r, vectors)
     size = np.sqrt(work.dot(r, r))
@@ -216,7 +200,7 @@ def solve_complement(
 
 
 def _refine(
-    work: "_Workspace", psi: Float1D, threshold: float, max_iterations: int, rows: int, *, newton: bool
+    work: "Workspace", psi: Float1D, threshold: float, max_iterations: int, rows: int, *, newton: bool
 ) -> LanczosResult:
     """One Lanczos run, then Newton corrections; a full Lanczos run whenever a correction did not help."""
     loose = STATE_ERROR if rows < FEW_VECTORS else 0.0
@@ -226,7 +210,11 @@ def _refine(
     iterations, failures, best = 0, 0, np.inf
     while True:
         if not newton and iterations < max_iterations:
-            psi, steps, ritz = _lanczos(work, psi, 0.3 * threshold, loose, max_iterations - iterations, rows, (r, out))
+            state, steps, ritz = _lanczos(
+                work, psi, 0.3 * threshold, loose, max_iterations - iterations, rows, (r, out)
+            )
+            psi[:] = state  # the caller holds psi: a second state kept alive would cost a vector
+            del state
             iterations += steps
         energy, residual = work.residual(psi, r)
         failures = 0 if residual <= 0.5 * best else failures + 1
@@ -249,7 +237,7 @@ def _refine(
             newton, loose = False, 0.0
             continue
         ritz = (energy, min((energy + run.lowest, *ritz[1:])))
-        work.combine(_add, psi, x, -1.0)
+        work.combine(add, psi, x, -1.0)
         psi *= 1.0 / np.sqrt(work.dot(psi, psi))
     return LanczosResult(
         energy, psi, residual, iterations, bool(residual <= threshold), (energy, *ritz[1:]), work.matvecs
@@ -257,7 +245,7 @@ def _refine(
 
 
 def _lanczos(
-    work: "_Workspace",
+    work: "Workspace",
     start: Float1D,
     target: float,
     loose: float,
@@ -285,7 +273,7 @@ def _lanczos(
         beta = float(np.sqrt(max(norm2 - alpha * alpha, 0.0)))
         # The difference above loses half of the digits when v is almost an eigenvector: correct by the true norm.
         scale = beta if beta > 1e-6 * abs(alpha) else 1.0
-        norm = float(np.sqrt(work.combine(_advance, w, v, alpha, 1.0 / scale)))
+        norm = float(np.sqrt(work.combine(advance, w, v, alpha, 1.0 / scale)))
         beta = scale * norm
         recurrence.append(alpha, beta)
         exhausted = not beta > 1e-14 * work.kernel.norm_bound
@@ -301,7 +289,7 @@ def _lanczos(
 
 
 def _ritz_vector(
-    work: "_Workspace",
+    work: "Workspace",
     place: Callable[[int], Float1D],
     kept: int,
     recurrence: "_Tridiagonal",
@@ -312,12 +300,12 @@ def _ritz_vector(
     for step, c in enumerate(coefficients):
         v = place(step)
         if step + 1 < kept or step + 1 == len(coefficients):
-            work.combine(_add, psi, v, c)
+            work.combine(add, psi, v, c)
             continue
         w = place(step + 1)
         beta = recurrence.offdiagonal[step - 1] if step else 0.0
         work.apply(v, place(step - 1) if step else v, beta, w)
-        work.combine(_advance_and_add, w, v, recurrence.diagonal[step], 1.0 / recurrence.offdiagonal[step], c, psi)
+        work.combine(advance_and_add, w, v, recurrence.diagonal[step], 1.0 / recurrence.offdiagonal[step], c, psi)
     psi *= 1.0 / np.sqrt(work.dot(psi, psi))
     return psi
 
@@ -329,7 +317,7 @@ class _CGRun(NamedTuple):
 
 
 def _conjugate_gradients(
-    work: "_Workspace",
+    work: "Workspace",
     energy: float,
     vectors: Sequence[Float1D],
     x: Float1D,
@@ -357,7 +345,7 @@ def _conjugate_gradients(
         # <r, out> = <p, out> in exact arithmetic, so the next <r, r> is known before r: one pass updates everything.
         ratio, last_length = max(length * length * norm2 / rr - 1.0, 0.0), length
         recurrence.offdiagonal[-1] = float(np.sqrt(ratio)) / length
-        rr, pp = work.combine2(_cg_update, x, p, r, out, length, ratio)
+        rr, pp = work.combine2(cg_update, x, p, r, out, length, ratio)
         step += 1
         if step % PROJECT_EVERY == 0:
             work.project(p, vectors)
@@ -383,119 +371,3 @@ class _Tridiagonal:
         values, vectors = eigh_tridiagonal(a, b[:-1], select="i", select_range=(0, min(1, a.size - 1)))
         width = float(np.max(a + np.abs(b)) - values[0])
         return tuple(values.tolist()), vectors[:, 0], float(b[-1] * abs(vectors[-1, 0])), width
-
-
-# --- fused vector work ------------------------------------------------------------------------------------------------
-
-
-class _Workspace:
-    """Products and passes over vectors, in blocks shared out to the threads of the kernel; counts the products."""
-
-    def __init__(self, kernel: SymmetricOperator) -> None:
-        self.kernel = kernel
-        self.matvecs = 0
-        self.threads = int(getattr(kernel, "threads", 1))
-        self.sums = np.zeros((-(-kernel.dim // BLOCK), 2))
-
-    def apply(self, x: Float1D, previous: Float1D, beta: float, out: Float1D) -> tuple[float, float]:
-        self.matvecs += 1
-        return self.kernel.apply_lanczos(x, previous, beta, out)
-
-    def combine2(self, function: Any, *args: Any) -> tuple[float, float]:
-        """One pass of a blocked function and the two sums it returns."""
-        run_blocks(function, self.sums.shape[0], self.threads, self.sums, *args)
-        first, second = self.sums.sum(axis=0)
-        return float(first), float(second)
-
-    def combine(self, function: Any, *args: Any) -> float:
-        return self.combine2(function, *args)[0]
-
-    def dot(self, a: Float1D, b: Float1D) -> float:
-        return self.combine(_dot, a, b)
-
-    def project(self, a: Float1D, vectors: Sequence[Float1D]) -> None:
-        """a <- (1 - sum_i v_i v_i^T) a."""
-        for vector in vectors:
-            self.combine(_add, a, vector, -self.dot(vector, a))
-
-    def residual(self, psi: Float1D, out: Float1D) -> tuple[float, float]:
-        """Energy E = <psi, H psi> and ||out||, with out = H psi - E psi."""
-        energy, _ = self.apply(psi, psi, 0.0, out)
-        return energy, float(np.sqrt(self.combine(_advance, out, psi, energy, 1.0)))
-
-    def add_noise(self, vector: Float1D, seed: int) -> None:
-        """Add a reproducible random vector, small against `vector` unless that is zero."""
-        norm = np.sqrt(self.dot(vector, vector))
-        self.combine(_add_noise, vector, (NOISE * norm if norm > 0.0 else 1.0) * np.sqrt(3.0 / vector.size), seed)
-
-
-_blocked = numba.njit(cache=True, nogil=True, fastmath=FASTMATH)
-
-
-@_blocked
-def _dot(first, last, sums, a, b):  # type: ignore[no-untyped-def]
-    for block in range(first, last):
-        u, v = a[block * BLOCK : (block + 1) * BLOCK], b[block * BLOCK : (block + 1) * BLOCK]
-        s = 0.0
-        for k in range(u.size):
-            s += u[k] * v[k]
-        sums[block, 0] = s
-
-
-@_blocked
-def _add(first, last, sums, a, b, c):  # type: ignore[no-untyped-def]
-    """a += c b."""
-    for block in range(first, last):
-        u, v = a[block * BLOCK : (block + 1) * BLOCK], b[block * BLOCK : (block + 1) * BLOCK]
-        for k in range(u.size):
-            u[k] += c * v[k]
-
-
-@_blocked
-def _advance(first, last, sums, w, v, alpha, factor):  # type: ignore[no-untyped-def]
-    """w = (w - alpha v) factor; sums <w, w>."""
-    for block in range(first, last):
-        a, b = w[block * BLOCK : (block + 1) * BLOCK], v[block * BLOCK : (block + 1) * BLOCK]
-        s = 0.0
-        for k in range(a.size):
-            a[k] = (a[k] - alpha * b[k]) * factor
-            s += a[k] * a[k]
-        sums[block, 0] = s
-
-
-@_blocked
-def _advance_and_add(first, last, sums, w, v, alpha, factor, c, psi):  # type: ignore[no-untyped-def]
-    """w = (w - alpha v) factor and psi += c v."""
-    for block in range(first, last):
-        a, b = w[block * BLOCK : (block + 1) * BLOCK], v[block * BLOCK : (block + 1) * BLOCK]
-        d = psi[block * BLOCK : (block + 1) * BLOCK]
-        for k in range(a.size):
-            a[k] = (a[k] - alpha * b[k]) * factor
-            d[k] += c * b[k]
-
-
-@_blocked
-def _cg_update(first, last, sums, x, p, r, out, length, ratio):  # type: ignore[no-untyped-def]
-    """x += length p, r -= length out, p = r + ratio p; sums <r, r>, <p, p>."""
-    for block in range(first, last):
-        a, b = x[block * BLOCK : (block + 1) * BLOCK], p[block * BLOCK : (block + 1) * BLOCK]
-        c, d = r[block * BLOCK : (block + 1) * BLOCK], out[block * BLOCK : (block + 1) * BLOCK]
-        s = t = 0.0
-        for k in range(a.size):
-            a[k] += length * b[k]
-            c[k] -= length * d[k]
-            b[k] = c[k] + ratio * b[k]
-            s += c[k] * c[k]
-            t += b[k] * b[k]
-        sums[block, 0], sums[block, 1] = s, t
-
-
-@_blocked
-def _add_noise(first, last, sums, a, size, seed):  # type: ignore[no-untyped-def]
-    """a[k] += size * uniform(-1, 1) from a hash of (seed, k) (splitmix64): the same for any number of threads."""
-    for k in range(first * BLOCK, min(last * BLOCK, a.size)):
-        h = (np.uint64(k) + np.uint64(1) + (np.uint64(seed) << np.uint64(40))) * np.uint64(0x9E3779B97F4A7C15)
-        h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        h = h ^ (h >> np.uint64(31))
-        a[k] += size * (np.float64(h >> np.uint64(11)) * 2.0**-52 - 1.0)

@@ -21,10 +21,8 @@ from .kernels import (
     FASTMATH,
     Float1D,
     Int1D,
-    default_threads,
     group_strings,
     parity_signs,
-    run_blocks,
     tile_patterns,
     walsh_hadamard,
 )
@@ -41,6 +39,7 @@ from .simd import (
     total,
     with_parity_sign,
 )
+from .threads import default_threads, run_blocks
 
 MANY_STRINGS = 64
 """From this number of diagonal strings on, a full Walsh-Hadamard transform is cheaper than summing each."""

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from qeqprop.quantum.kernels import PauliKernel
-from qeqprop.quantum.lanczos import _lanczos, _Workspace, certified_gap, lowest_eigenpair, solve_complement
+from qeqprop.quantum.lanczos import _lanczos, certified_gap, lowest_eigenpair, solve_complement
+from qeqprop.quantum.vectors import Workspace
 
 
 def all_to_all_tfim(n, seed=0, extra=()):
@@ -59,7 +60,7 @@ def test_ground_state(ten, basis_bytes):
 
 def test_two_pass_makes_the_same_vector_as_a_kept_basis(ten):
     kernel = ten[0]
-    work, start = _Workspace(kernel), np.random.default_rng(2).normal(size=kernel.dim)
+    work, start = Workspace(kernel), np.random.default_rng(2).normal(size=kernel.dim)
     start /= np.linalg.norm(start)
 
     def run(rows):
@@ -141,6 +142,15 @@ def test_the_gap_reveals_an_almost_degenerate_ground_state():
     ground = lowest_eigenpair(kernel, np.ones(kernel.dim))
     assert ground.converged
     assert abs(certified_gap(kernel, ground.energy, [ground.vector]).gap) < 1e-4
+
+
+def test_the_random_start_of_the_gap_is_not_that_of_the_ground_state():
+    """`start` has no component in the 16-fold lowest level, so the state found there is the noise projected on it."""
+    kernel = PauliKernel(6, [3, 0], [0, 3], [0.3, 1.0])  # lowest on the odd states of bits 0 and 1, 16 times
+    start = np.where(np.isin(np.arange(64) % 4, (0, 3)), 1.0, 0.0)
+    ground = lowest_eigenpair(kernel, start)
+    assert ground.energy == pytest.approx(-1.3, abs=1e-10)
+    assert certified_gap(kernel, ground.energy, [ground.vector]).gap == pytest.approx(0.0, abs=1e-6)
 
 
 def test_an_excited_state_has_a_negative_gap(ten):
