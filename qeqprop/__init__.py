@@ -20,14 +20,19 @@ _NAMES = {
     "core.status": ["EquilibriumError", "NudgeWarning", "Status"],
     "core.training": ["History", "accuracy", "evaluate", "fit", "predict"],
     "quantum.exact": ["ExactDiagonalization"],
+    "quantum.free_fermion": ["FreeFermions"],
+    "quantum.gaussian": ["GaussianGroundState"],
     "quantum.ising": ["TransverseFieldIsing"],
     "quantum.operators": ["MatrixOperator", "OperatorSystem"],
+    "quantum.oscillators": ["HarmonicNetwork"],
     "quantum.pauli": ["PauliSum", "X", "Y", "Z", "identity", "projector"],
+    "quantum.quadratic": ["P", "R"],
     "quantum.spins": ["SpinNetwork"],
     "quantum.states": ["PureState"],
+    "quantum.thermal": ["GibbsState"],
     "storage": ["load", "save"],
 }
-_MODULES = ["data", "plot", "quantum"]
+_MODULES = ["data", "plot", "quantum", "tasks"]
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted([*_HOME, *_MODULES])
@@ -49,7 +54,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
-    from . import data, plot, quantum
+    from . import data, plot, quantum, tasks
     from .core.estimate import Estimate
     from .core.gradient import EPGradient, ep_gradient
     from .core.nudge import ExpectationCost, ObservableCost, cross_entropy, squared_error
@@ -59,9 +64,14 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from .core.status import EquilibriumError, NudgeWarning, Status
     from .core.training import History, accuracy, evaluate, fit, predict
     from .quantum.exact import ExactDiagonalization
+    from .quantum.free_fermion import FreeFermions
+    from .quantum.gaussian import GaussianGroundState
     from .quantum.ising import TransverseFieldIsing
     from .quantum.operators import MatrixOperator, OperatorSystem
+    from .quantum.oscillators import HarmonicNetwork
     from .quantum.pauli import PauliSum, X, Y, Z, identity, projector
+    from .quantum.quadratic import P, R
     from .quantum.spins import SpinNetwork
     from .quantum.states import PureState
+    from .quantum.thermal import GibbsState
     from .storage import load, save

@@ -206,7 +206,7 @@ def _metric_axis(
     right = ax.twinx()
     _band(right, np.arange(1, epochs + 1), [run.metric[:epochs] for run in runs], GREEN, metric, "^")
     for (name, level), dashes in zip(references.items(), ("--", ":", "-.", (0, (1, 4))), strict=False):
-        right.axhline(level, color=_GREY, ls=dashes, lw=1.2, label=f"{name}: {level:.3g}")
+        right.axhline(level, color=GREEN, ls=dashes, lw=1.2, label=f"{name}: {level:.3g}")
     right.set_ylabel(metric, color=GREEN)
     right.tick_params(axis="y", colors=GREEN)
     return right

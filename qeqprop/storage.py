@@ -29,8 +29,16 @@ _CLASSES = {
     "LinearResponse": "core.scheme",
     "Stencil": "core.scheme",
     "ExactDiagonalization": "quantum.exact",
+    "FreeFermions": "quantum.free_fermion",
+    "GibbsState": "quantum.thermal",
+    "GaussianGroundState": "quantum.gaussian",
+    "GaussianState": "quantum.gaussian_state",
+    "SparseGaussianState": "quantum.gaussian_state",
     "PureState": "quantum.states",
     "BilinearState": "quantum.states",
+    "FermionState": "quantum.fermion_states",
+    "OpenChainState": "quantum.fermion_states",
+    "ThermalState": "quantum.thermal",
 }
 
 

@@ -450,6 +450,46 @@ def _squared_error() -> Case:
     )
 
 
+def _free_chain() -> Case:
+    edges = [(3, 0), (0, 5), (5, 1), (1, 4), (4, 2)]
+    return Case(
+        "open chain without fields",
+        qp.TransverseFieldIsing(6, edges),
+        {"J": np.array([0.9, -0.6, 0.7, 0.5, -0.8]), "h": np.zeros(6), "g": np.array([1.0, -0.9, 1.2, 0.8, 1.1, 1.3])},
+        qp.ObservableCost(qp.X(5) - 0.7 * qp.Z(1) * qp.Z(4)),
+        tfim_matrix(6, edges),
+        (on(6, "X5") - 0.7 * on(6, "Z1 Z4"),),
+    )
+
+
+def _free_ring() -> Case:
+    edges = [(0, 2), (2, 4), (4, 1), (1, 3), (3, 0)]
+    return Case(
+        "ring without fields",
+        qp.TransverseFieldIsing(5, edges),
+        {"J": np.array([0.8, -0.5, 0.6, 0.9, 0.4]), "h": np.zeros(5), "g": np.array([1.0, 0.9, -1.2, 0.8, 1.1])},
+        qp.ExpectationCost([qp.X(0), qp.Z(3) * qp.Z(0)]),
+        tfim_matrix(5, edges),
+        (on(5, "X0"), on(5, "Z3 Z0")),
+        loss=square,
+        target=np.array([0.2, 0.9]),
+    )
+
+
+def _free_cluster() -> Case:
+    n = 6
+    zxz = sum(on(n, f"Z{i} X{(i + 1) % n} Z{(i + 2) % n}") for i in range(n))
+    zz, xs = sum(on(n, f"Z{i} Z{(i + 1) % n}") for i in range(n)), sum(on(n, f"X{i}") for i in range(n))
+    return Case(
+        "cluster-Ising ring without defects",
+        cluster_ising(n),
+        {"g_ZXZ": np.array([0.7]), "g_ZZ": np.array([0.5]), "g_X": np.array([1.2])},
+        qp.ObservableCost(qp.X(0) + qp.Z(5) * qp.Z(0) - qp.Z(4) * qp.X(5) * qp.Z(0)),
+        lambda p, x: p["g_ZXZ"][0] * zxz - p["g_ZZ"][0] * zz - p["g_X"][0] * xs,
+        (on(n, "X0") + on(n, "Z5 Z0") - on(n, "Z4 X5 Z0"),),
+    )
+
+
 CASES = [
     make()
     for make in (
@@ -470,10 +510,17 @@ CASES = [
         _input_edges,
         _own_loss,
         _squared_error,
+        _free_chain,
+        _free_ring,
+        _free_cluster,
     )
 ]
 BY_NAME = {case.name: case for case in CASES}
 REAL_CASES = [case for case in CASES if case.real]
+FREE_CASES = [
+    BY_NAME[name] for name in ("open chain without fields", "ring without fields", "cluster-Ising ring without defects")
+]
+"""The cases that are quadratic in fermions."""
 BATCHED_CASES = [case for case in CASES if np.ndim(case.inputs) == 2]
 
 

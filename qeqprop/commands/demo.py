@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     from . import learning
 
     task = digits_task()  # without scikit-learn it is refused here, the first part done and written
-    print(f"{task}\nthen, for comparison, the same with frozen couplings, and logistic regression", flush=True)
+    print(f"{task.system}\n{task.n_params} parameters, {task.scheme}, Adam {task.learning_rate:g}")
+    print("afterwards, for comparison: the same with frozen couplings, and logistic regression", flush=True)
     trained = learning.train(task, seed=args.seed, epochs=1 if args.quick else None, progress=not args.quiet)
     print(trained.result)
     written += learning.write(trained, args.out)

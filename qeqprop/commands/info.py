@@ -47,16 +47,16 @@ def _version(package: str) -> str | None:
 
 def machine() -> dict[str, Any]:
     """What bounds a computation here."""
-    from ..core.memory import available_memory, format_bytes
+    from ..core.memory import available_memory, container_limit, format_bytes
 
-    free = available_memory()
+    free, limit = available_memory(), container_limit()
     return {
         "system": platform.platform(),
         "threads": _threads(),
         "NUMBA_NUM_THREADS": os.environ.get("NUMBA_NUM_THREADS"),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         "memory available": format_bytes(free),
-        "memory limit of container": _container_limit(),
+        "memory limit of container": None if limit is None else format_bytes(limit),
         "64-bit JAX": _x64(),
         "largest exact network": f"{largest_exact(free)} spins",
     }
@@ -64,14 +64,6 @@ def machine() -> dict[str, Any]:
 
 def _threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _container_limit() -> str | None:
-    from ..core import memory
-
-    limits = [limit for path in memory._CGROUP_LIMITS if (limit := memory._read_number(path)) is not None]
-    # Control groups of version 1 write "no limit" as a number near 2^63.
-    return memory.format_bytes(min(limits)) if limits and min(limits) < 1 << 60 else None
 
 
 def _x64() -> str:

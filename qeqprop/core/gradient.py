@@ -249,7 +249,10 @@ def _mean_loss(losses: Estimate) -> tuple[Estimate, np.ndarray]:
 def _nudge_ratio(stencil: Stencil, free: Equilibrium, term: WeightedObservables) -> float | None:
     if free.gap is None or np.all(np.isnan(free.gap)):
         return None
-    return float(np.nanmax(stencil.max_strength * term.norm_bound() / np.maximum(free.gap, 1e-300)))
+    norm = term.norm_bound()
+    if not np.all(np.isfinite(norm)):  # an unbounded cost: its solver knows, and refuses, what bends the state too far
+        return None
+    return float(np.nanmax(stencil.max_strength * norm / np.maximum(free.gap, 1e-300)))
 
 
 def _nudge_status(ratio: float | None) -> Status:

@@ -17,6 +17,13 @@ def available_memory() -> int:
     return free
 
 
+def container_limit() -> int | None:
+    """The memory limit of the container in bytes; None where there is none."""
+    limits = [limit for path in _CGROUP_LIMITS if (limit := _read_number(path)) is not None]
+    # control groups of version 1 write "no limit" as a number near 2^63
+    return min(limits) if limits and min(limits) < 1 << 60 else None
+
+
 def _free_ram() -> int:
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:

@@ -197,3 +197,19 @@ def holomorphic(radius: float, n_points: int = 8) -> Stencil:
         embedded=tuple(embedded),
         embedded_order=n_points // 2,
     )
+
+
+def balanced_nudge(residual: float, scale: float | None, norm: float) -> Stencil | LinearResponse:
+    """centered(beta) with beta = residual^(1/3) * scale / norm, where truncation and residual errors meet.
+
+    Args:
+        residual: of the solver.
+        scale: the energy against which a nudge is small (a gap, or a temperature).
+        norm: bound on the norm of the nudging term.
+
+    Returns:
+        `LinearResponse()` where no nudge can be chosen: nothing to nudge, or no (finite) scale known.
+    """
+    if scale is None or not math.isfinite(scale) or norm == 0:
+        return LinearResponse()
+    return centered(min(max(residual, 1e-12) ** (1 / 3), 0.09) * max(scale, 1e-12) / norm)

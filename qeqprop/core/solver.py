@@ -21,9 +21,10 @@ class Equilibrium(eqx.Module):
 
     Attributes:
         state: the state; `.expect(observable)` gives an `Estimate`.
-        energy: the energy at the equilibrium, nudges included.
+        energy: the value of the functional that the equilibrium minimises, nudges included: the energy, at a
+            temperature the free energy E - T*S. Its derivative by a nudge is the cost, and by a parameter the force.
         residual: norm of the violated stationarity condition (for a ground state ||H psi - E psi||).
-        gap: distance to the first excited level, or None where it was not computed.
+        gap: distance to the first excited level that a nudge can reach, or None where it was not computed.
         status: the worst status of the batch.
         stats: what the solver reports besides (iterations, energy variance, seconds, ...).
     """

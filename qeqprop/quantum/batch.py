@@ -1,10 +1,10 @@
 """Thousands of small real spin Hamiltonians at once: ground states, linear responses and moments.
 
 Sample `b` has `H_b = sum_k coefs[b, k] P_k`; all samples share the Pauli strings
-`P_k |s> = (-1)^popcount(s & zmasks[k]) |s ^ xmasks[k]>`, basis index `s`, bit 0 least significant. `H` is real symmetric:
-`popcount(x & z)` must be even (the factor of `i` of each `Y` is part of the coefficient: `Y Y` is `x = z = 0b11` with
-sign -1). One thread takes one sample at a time and keeps all of its vectors in cache. Results do not depend on the
-number of threads.
+`P_k |s> = (-1)^popcount(s & zmasks[k]) |s ^ xmasks[k]>`, basis index `s`, bit 0 least significant. `H` is real
+symmetric: `popcount(x & z)` must be even (the factor of `i` of each `Y` is part of the coefficient: `Y Y` is
+`x = z = 0b11` with sign -1). One thread takes one sample at a time and keeps all of its vectors in cache. Results do
+not depend on the number of threads.
 
 Fewer than `DENSE_BITS` bits are diagonalised densely; above, Lanczos and conjugate gradients without a matrix.
 """
@@ -21,7 +21,7 @@ from . import batch_dense
 from .batch_ground import GroundStates
 from .batch_kernels import aligned, allocate, defect_range, moments_range
 from .batch_plan import MAX_BITS, BatchPlan
-from .batch_response import allocate_response, respond_range
+from .batch_response import allocate_response, respond_range, response_scale
 
 __all__ = ["MAX_BITS", "BatchPlan", "BatchResult", "batch_moments", "ground_states", "responses"]
 
@@ -81,7 +81,8 @@ def ground_states(
     else:
 
         def solve(part: slice) -> None:
-            task = GroundStates(plan, values[part], vector[part], given is None, tol, max_iterations)
+            task = GroundStates(plan, values[part], vector[part], tol, max_iterations)
+            task.solve(cold=given is None)
             if certify_gap:
                 gap[part] = task.certify(realified)
             energy[part], residual[part], iterations[part] = task.energy, task.residual, task.products
@@ -117,12 +118,12 @@ def responses(
         term_coefs: `(B, K')`.
         partner: `(B, 2^n)`, a second normalised state of the ground level, orthogonal to `vector` and projected out
             as well (a realified complex Hamiltonian has `J psi`).
-        tol: bound on the residual relative to `|Q C psi|`.
+        tol: bound on the residual relative to `response_scale`.
         max_iterations: bound on the products `H p` per sample.
         threads: samples are dealt out to this many threads (default: all cores).
 
     Returns:
-        `x (B, 2^n)`, true relative residuals `(B,)`, iterations `(B,)`.
+        `x (B, 2^n)`, true residuals relative to `response_scale` `(B,)`, iterations `(B,)`.
     """
     hamiltonian = _coefficients("coefs", coefs, plan)
     batch = hamiltonian.shape[0]
@@ -149,14 +150,12 @@ def responses(
         costs = term_plan.groups
         h = allocate(costs, plan.n_bits)
         defect_range(costs, cost[part], active, nothing, h, aligned(2, plan.dimension), psi[part], mean, spread, defect)
+        scale = response_scale(spread, np.hypot(spread, mean))
         respond_range(
             plan.groups, hamiltonian[part], active, level[part], np.ascontiguousarray(states[:, part]), defect,
-            tol * spread, np.full(active.size, max_iterations), work, x[part], residual[part], products[part],
+            tol * scale, np.full(active.size, max_iterations), work, x[part], residual[part], products[part],
         )  # fmt: skip
-        # C psi is a multiple of psi up to rounding: nothing responds.
-        silent = spread <= 1e-14 * np.hypot(mean, spread)
-        x[part][silent], residual[part][silent] = 0.0, 0.0
-        residual[part] /= np.where(silent, 1.0, spread)
+        residual[part] /= scale
 
     _deal(solve, batch, plan, threads)
     return x, residual, products

@@ -1,4 +1,4 @@
-r"""Linear systems `(H - E) x = b` where single flips are the only off-diagonal elements: eliminate every second amplitude.
+r"""Linear systems `(H - E) x = b` with single flips as the only off-diagonal elements: eliminate half of the unknowns.
 
 A flip changes the parity of the number of down spins, so in amplitudes of even and odd parity, both labelled by the
 lower `n - 1` bits (the top bit follows from the parity),
@@ -10,9 +10,12 @@ with its diagonal as preconditioner:
 
     K x_e = b_e - M W_o b_o,    K = (D_e - E) - M W_o M,    W = 1 / (D - E),    x_o = W_o (b_o - M x_e) .
 
-With the same preconditioner the full matrix has eigenvalues `1 -+ mu` in pairs and K has `1 - mu^2`: the condition number
-falls fourfold and the number of products by more than half (Hageman and Young, Applied Iterative Methods, 1981, ch. 9).
+With the same preconditioner the full matrix has eigenvalues `1 -+ mu` in pairs and K has `1 - mu^2`: the condition
+number falls fourfold and the number of products by more than half (Hageman and Young, Applied Iterative Methods, 1981,
+chapter 9).
 """
+
+# mypy: allow-untyped-defs, disable-error-code="var-annotated,call-arg"
 
 from typing import Any, NamedTuple
 
@@ -63,7 +66,7 @@ def join(parity, even, odd, full):
 @jit
 def shift_and_invert(diagonal, energy, inverse):
     """`diagonal -= energy`, `inverse = 1 / diagonal` (may be the same vector); counts the safely positive entries."""
-    floor = 1e-10 * abs(energy)
+    floor = 1e-6 * abs(energy)  # closer, 1 / (D - E) loses the digits that the solution needs
     count = 0
     for s in range(diagonal.size):
         value = diagonal[s] - energy

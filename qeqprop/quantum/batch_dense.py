@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .batch_plan import BatchPlan
+from .batch_response import response_scale
 
 Array = NDArray[np.float64]
 
@@ -18,7 +19,14 @@ def matrices(plan: BatchPlan, coefs: Array) -> Array:
 
 
 def ground_states(
-    plan: BatchPlan, coefs: Array, certify_gap: bool, realified: bool, energy: Array, vector: Array, residual: Array, gap: Array
+    plan: BatchPlan,
+    coefs: Array,
+    certify_gap: bool,
+    realified: bool,
+    energy: Array,
+    vector: Array,
+    residual: Array,
+    gap: Array,
 ) -> None:
     """Fill the results of `batch.ground_states`."""
     h = matrices(plan, coefs)
@@ -47,11 +55,11 @@ def responses(
     if partner is not None:
         q -= partner[:, :, None] * partner[:, None, :]
     operator = q @ (matrices(plan, coefs) - energy[:, None, None] * identity) @ q
-    rhs = -np.einsum("bij,bj->bi", q @ matrices(term_plan, term_coefs), vector)
+    image = np.einsum("bij,bj->bi", matrices(term_plan, term_coefs), vector)
+    rhs = -np.einsum("bij,bj->bi", q, image)
     x[:] = np.einsum("bij,bj->bi", np.linalg.pinv(operator, rcond=1e-12, hermitian=True), rhs)
-    norm = np.linalg.norm(rhs, axis=1)
-    defect = np.linalg.norm(np.einsum("bij,bj->bi", operator, x) - rhs, axis=1)
-    residual[:] = np.divide(defect, norm, out=np.zeros_like(defect), where=norm > 0)
+    scale = response_scale(np.linalg.norm(rhs, axis=1), np.linalg.norm(image, axis=1))
+    residual[:] = np.linalg.norm(np.einsum("bij,bj->bi", operator, x) - rhs, axis=1) / scale
 
 
 def moments(plan: BatchPlan, bra: Array, ket: Array) -> Array:

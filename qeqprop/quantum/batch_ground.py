@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from .batch_kernels import aligned, allocate, defect_range
-from .batch_lanczos import EXCITATION, GIVEN, PERTURBATIVE, allocate_lanczos, lowest_range
+from .batch_kernels import aligned, defect_range
+from .batch_lanczos import EXCITATION, GIVEN, KRYLOV_DIMENSION, PERTURBATIVE, allocate_lanczos, lowest_range
 from .batch_plan import BatchPlan
 from .batch_response import allocate_response, respond_range
 
@@ -16,19 +16,17 @@ HANDOVER_BITS = 6  # below it Newton steps would not run on half of the amplitud
 ROUNDING = 1e-14
 STAGNATION = 0.95  # a pass that leaves more of the residual than this is the last one
 GAP_TOLERANCE = 1e-3  # residual over gap; at 1e-2 one run in 200 stops at the second excitation
-GAP_PRODUCTS = 2000
+GAP_PASSES = 8
 WRONG_SECTORS = 3  # states below "the ground state" that we follow before giving up
 
 
 class GroundStates:
-    """Solves on construction. `vector (B, N)` is the start unless `cold`, and becomes the solution.
+    """Solver of one task: `solve` turns the starts in `vector (B, N)` into ground states, `certify` finds their gaps.
 
     Every step runs over the `active` samples; the others are left as they are.
     """
 
-    def __init__(
-        self, plan: BatchPlan, coefs: Array, vector: Array, cold: bool, tol: float, max_iterations: int
-    ) -> None:
+    def __init__(self, plan: BatchPlan, coefs: Array, vector: Array, tol: float, max_iterations: int) -> None:
         self.plan, self.coefs, self.vector = plan, coefs, vector
         self.tol, self.max_iterations = float(tol), int(max_iterations)
         batch = coefs.shape[0]
@@ -41,10 +39,13 @@ class GroundStates:
         self._spent = np.zeros(batch, dtype=np.int64)
         self._x, self._defect = np.empty_like(vector), np.empty_like(vector)
         self._nothing, self._no_step = np.empty((0, *vector.shape)), np.empty((0, plan.dimension))
-        self.relax(np.ones(batch, dtype=np.bool_), PERTURBATIVE if cold else GIVEN)
 
-    def relax(self, active: Mask, kind: int) -> None:
-        """Passes of Lanczos and Newton steps, until converged, out of budget, or stagnating at the level of rounding."""
+    def solve(self, cold: bool) -> None:
+        """Energies, residuals and ground states of all samples, from `vector` unless `cold`."""
+        self._relax(np.ones(self.energy.shape, dtype=np.bool_), PERTURBATIVE if cold else GIVEN)
+
+    def _relax(self, active: Mask, kind: int) -> None:
+        """Passes of Lanczos and Newton steps, until converged, out of budget, or stagnating at rounding level."""
         newton = self.plan.flips_only and self.plan.n_bits >= HANDOVER_BITS
         while active.any():
             before = self.residual.copy()
@@ -61,23 +62,31 @@ class GroundStates:
         """`E_1 - E_0`; a state found below "E_0" starts another round."""
         gap = np.full(self.energy.shape, np.nan)
         active = np.ones(gap.shape, dtype=np.bool_)
-        goal = np.full(gap.shape, self.tol)
-        budget = np.full(gap.shape, GAP_PRODUCTS)
         excited, level = np.empty_like(self.vector), np.empty_like(gap)
         for _ in range(WRONG_SECTORS + 1):
             deflated = np.stack([self.vector, partner_of(self.vector)]) if realified else self.vector[None]
-            self._lowest(active, deflated, EXCITATION, goal, GAP_TOLERANCE, budget, excited, level)
+            self._excite(active, deflated, excited, level)
             gap[active] = level[active] - self.energy[active]
             active = active & (gap < -10.0 * self.residual - ROUNDING * np.abs(self.energy))
             active = active & (self.products < self.max_iterations)
             if not active.any():
                 break
             self.vector[active], self.residual[active] = excited[active], np.inf
-            self.relax(active, GIVEN)
+            self._relax(active, GIVEN)
         return gap
 
+    def _excite(self, active: Mask, deflated: Array, x: Array, level: Array) -> None:
+        """Lowest levels in the complement of `deflated`, to `GAP_TOLERANCE`; a pass that fills its basis goes on."""
+        goal, budget = np.full(level.shape, self.tol), np.full(level.shape, KRYLOV_DIMENSION)
+        kind = EXCITATION
+        for _ in range(GAP_PASSES):
+            self._lowest(active, deflated, kind, goal, GAP_TOLERANCE, budget, x, level)
+            active, kind = active & (self._spent == KRYLOV_DIMENSION), GIVEN
+            if not active.any():
+                break
+
     def _newton(self, active: Mask) -> None:
-        """Newton steps on the Rayleigh quotient: `(H - E) x = -(H - E) psi`, solved no better than they converge (cubically)."""
+        """Newton steps on the Rayleigh quotient, `(H - E) x = -(H - E) psi`: residual over gap to its third power."""
         active = active & self._undone()
         while active.any():
             before = self.residual.copy()
@@ -95,12 +104,20 @@ class GroundStates:
             active = active & self._undone() & (self.residual < 0.3 * before)
 
     def _lowest(
-        self, active: Mask, deflated: Array, kind: int, atol: Array, rtol: float, budget: NDArray[np.int64], x: Array, theta: Array
+        self,
+        active: Mask,
+        deflated: Array,
+        kind: int,
+        atol: Array,
+        rtol: float,
+        budget: NDArray[np.int64],
+        x: Array,
+        theta: Array,
     ) -> None:
         """Lanczos in the complement of `deflated`; the reference of `rtol` is the present energy."""
         lowest_range(
-            self.plan.groups, self.coefs, active, deflated, kind, atol, rtol, self.energy, budget, self._lanczos, x, theta,
-            self._spent,
+            self.plan.groups, self.coefs, active, deflated, kind, atol, rtol, self.energy, budget, self._lanczos,
+            x, theta, self._spent,
         )  # fmt: skip
 
     def _measure(self, active: Mask, step: Array) -> None:
@@ -118,6 +135,6 @@ class GroundStates:
 
 
 def partner_of(psi: Array) -> Array:
-    """`J psi`, multiplication by i of the complex state whose real and imaginary parts are the halves of the last axis."""
+    """`J psi`: i times the complex state whose real and imaginary parts are the halves of the last axis."""
     half = psi.shape[-1] // 2
     return np.concatenate([-psi[..., half:], psi[..., :half]], axis=-1)

@@ -9,6 +9,8 @@ Vectors hold at least one tile of 32 amplitudes and start at a cache line (`alig
 costs two.
 """
 
+# mypy: allow-untyped-defs, disable-error-code="var-annotated,call-arg"
+
 from typing import Any, NamedTuple
 
 import numba
@@ -16,10 +18,12 @@ import numpy as np
 
 from .simd import FASTMATH, LANES, TILE, TILE_BITS, add, flip_lanes, fma, load, mul, permute_tile, splat, store, total
 
-OPTIONS = {"cache": True, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
+OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "fastmath": FASTMATH, "error_model": "numpy"}
+INTERNAL: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 entry = numba.njit(**OPTIONS)  # called from Python
-jit = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)
-inline = numba.njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, **OPTIONS)  # four registers returned through memory would cost more than the tile
+jit = numba.njit(**INTERNAL)
+# Four registers returned through memory would cost more than the work on a tile.
+inline = numba.njit(forceinline=True, **INTERNAL)
 
 # +1 where a lane's bit is clear, -1 where it is set, for bits 0, 1, 2.
 _LANE_SIGNS = np.array([1.0 - 2.0 * (lane >> bit & 1) for bit in range(3) for lane in range(LANES)])
@@ -46,7 +50,7 @@ class Groups(NamedTuple):
 
 
 class Hamiltonian(NamedTuple):
-    """One sample's elements: `diagonal (N,)`, `flip (n,)`, `jump (J,)`, `field (F, N)`, and the masks of the last two."""
+    """One sample: `diagonal (N,)`, `flip (n,)`, `jump (J,)`, `field (F, N)`, and the x-masks of the last two."""
 
     diagonal: Any
     flip: Any
@@ -80,8 +84,8 @@ def allocate(groups: Groups, n_bits: int) -> Hamiltonian:
 def defect_range(groups, coefs, active, step, h, work, psi, mean, spread, defect):
     """`mean = <psi|A|psi>`, `defect = (A - mean) psi` and its norm, the `spread`, of unit `psi (B, N)`.
 
-    For a Hamiltonian that is energy and residual, for a cost the right-hand side of linear response. A `step (B, N)` (or
-    an empty one) is added to psi first, which is normalised again; samples that are not active stay as they are.
+    For a Hamiltonian these are energy and residual, for a cost the right-hand side of linear response. A `step (B, N)`
+    (or an empty one) is added to psi first, which is normalised again. Samples that are not active stay as they are.
     """
     state, image = work[0], work[1]
     for b in range(coefs.shape[0]):

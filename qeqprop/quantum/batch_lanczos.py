@@ -1,9 +1,11 @@
 """Lanczos for many small Hamiltonians: the lowest state of each, or the lowest orthogonal to given states.
 
-Three-term recurrence with the basis kept and no reorthogonalisation: orthogonality is lost only towards a Ritz vector that
-has converged, which for the lowest state is the moment to stop. Given states are projected out of every new vector, so
-that one routine finds ground states (nothing deflated) and gaps (the ground state deflated).
+Three-term recurrence with the basis kept and no reorthogonalisation: orthogonality is lost only towards a Ritz vector
+that has converged, which for the lowest state is the moment to stop. Given states are projected out of every new
+vector, so that one routine finds ground states (nothing deflated) and gaps (the ground state deflated).
 """
+
+# mypy: allow-untyped-defs, disable-error-code="var-annotated,call-arg"
 
 from typing import Any, NamedTuple
 
@@ -95,7 +97,7 @@ def lanczos(work, count, atol, rtol, reference, budget):
         beta[size] = next_krylov_vector(basis, size, alpha[size], beta[size - 1] if size > 0 else 0.0, states, count)
         size += 1
         closed = not beta[size - 1] > 1e-13 * (abs(alpha[size - 1]) + abs(alpha[0]) + beta[0])
-        if size == check or size == limit or closed:
+        if size in (check, limit) or closed:
             theta = lowest_pair(alpha, beta, size, guess, ritz, work.tridiagonal[3])
             residual = beta[size - 1] * abs(ritz[size - 1])
             goal = max(atol, rtol * (theta - reference))

@@ -85,5 +85,7 @@ def _masks(name: str, masks: ArrayLike, n_bits: int) -> NDArray[np.int64]:
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"Argument `{name}` must be a vector of integers, but has {array.shape=}, {array.dtype=}.")
     if array.size and not (array.min() >= 0 and array.max() < 1 << n_bits):
-        raise ValueError(f"Argument `{name}` must have entries in 0..2^{n_bits} - 1, but has {array.min()}..{array.max()}.")
+        raise ValueError(
+            f"Argument `{name}` must have entries in 0..2^{n_bits} - 1, but has {array.min()}..{array.max()}."
+        )
     return array.astype(np.int64)

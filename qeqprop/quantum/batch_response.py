@@ -1,13 +1,16 @@
 """Linear systems with `H - E` on the complement of the ground state, for many small Hamiltonians.
 
 `(H - E) x = -d` with `d = (C - <C>) psi` is the linear response to a cost C; with the defect `d = (H - E) psi` of an
-approximate state it is a Newton step on the Rayleigh quotient. Conjugate gradients, on half of the amplitudes where single
-flips are the only off-diagonal elements.
+approximate state it is a Newton step on the Rayleigh quotient. Conjugate gradients, on half of the amplitudes where
+single flips are the only off-diagonal elements.
 """
+
+# mypy: allow-untyped-defs, disable-error-code="var-annotated,call-arg"
 
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .batch_bipartite import allocate_halves, prepare, solve_bipartite
 from .batch_kernels import (
@@ -77,7 +80,7 @@ def respond_range(groups, coefs, active, energy, states, defect, goal, budget, w
 
 @jit
 def conjugate_gradient(work, energy, count, goal, budget):
-    """`(H - E) x = rhs` in the complement of `work.states[:count]`, for any Hamiltonian; returns the number of products."""
+    """`(H - E) x = rhs` in the complement of `work.states[:count]`, for any Hamiltonian; returns products."""
     x, r, p, q = work.x, work.r, work.p, work.q
     clear(x)
     copy(work.rhs, r)
@@ -98,3 +101,12 @@ def conjugate_gradient(work, energy, count, goal, budget):
         previous, rr = rr, dot(r, r)
         axpby(1.0, r, rr / previous, p)
     return products
+
+
+def response_scale(spread: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a residual of the response is measured by: `spread = |Q C psi|`, but at least 1e-4 of `size = |C psi|`.
+
+    Where psi is an eigenstate of C, `Q C psi` is nothing but the error of psi: it cannot be solved for relative to
+    itself.
+    """
+    return np.maximum(np.maximum(spread, 1e-4 * size), np.finfo(float).tiny)

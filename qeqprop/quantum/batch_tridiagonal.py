@@ -1,9 +1,11 @@
 """Lowest eigenpair of a small symmetric tridiagonal matrix: the Rayleigh-Ritz step of Lanczos.
 
-Far cheaper than all eigenpairs by QL: Laguerre's iteration from a lower bound (the last Ritz value less its residual) takes
-three to five passes over the diagonals, and a twisted factorisation gives the vector in two more (Parlett and Dhillon,
-Linear Algebra Appl. 267, 247 (1997)).
+Far cheaper than all eigenpairs by QL: Laguerre's iteration from a lower bound (the last Ritz value less its residual)
+takes three to five passes over the diagonals, and a twisted factorisation gives the vector in two more (Parlett and
+Dhillon, Linear Algebra Appl. 267, 247 (1997)).
 """
+
+# mypy: allow-untyped-defs, disable-error-code="var-annotated,call-arg"
 
 import numpy as np
 

@@ -7,7 +7,7 @@ import equinox as eqx
 import numpy as np
 
 from ..core.graph import check_count
-from ..core.scheme import LinearResponse, Stencil, centered
+from ..core.scheme import LinearResponse, Stencil, balanced_nudge
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.system import AbstractSystem, Params, replaced
 from . import exact_matrix, exact_spins, holomorphic
@@ -20,10 +20,10 @@ from .states import BilinearState, PureState
 class ExactDiagonalization(AbstractSolver):
     """Ground states to a residual of 1e-10, with their gap.
 
-    Spins: matrix-free, float64. Up to 14 spins the kernel for batches of small systems is used (dense below 5), above it
-    Lanczos without reorthogonalisation on a blocked, compiled H|psi>; the Hamiltonian is never stored. Operator systems:
-    dense up to dimension 1024, Lanczos on the sparse matrix above. The gap comes from a second, deflated run, which
-    sees exact degeneracies; nudged phases skip it.
+    Spins: matrix-free, float64. Up to 14 spins the kernel for batches of small systems is used (dense below 5), above
+    it Lanczos without reorthogonalisation on a blocked, compiled H|psi>; the Hamiltonian is never stored. Operator
+    systems: dense up to dimension 1024, Lanczos on the sparse matrix above. The gap comes from a second, deflated run,
+    which sees exact degeneracies; nudged phases skip it.
 
     Args:
         tolerance: bound on the residual ||H psi - E psi||, relative to max(1, |E|) above 14 spins.
@@ -37,7 +37,8 @@ class ExactDiagonalization(AbstractSolver):
     Example:
         >>> import qeqprop as qp
         >>> net = qp.TransverseFieldIsing(n_sites=8, edges=[(i, i + 1) for i in range(7)])
-        >>> ground = qp.equilibrate(net, {"J": [1.0] * 7, "h": [0.0] * 8, "g": [1.0] * 8}, solver=qp.ExactDiagonalization())
+        >>> params = {"J": [1.0] * 7, "h": [0.0] * 8, "g": [1.0] * 8}
+        >>> ground = qp.equilibrate(net, params, solver=qp.ExactDiagonalization())
         >>> print(f"{float(ground.energy):.10f}")  # 1 - 1/sin(pi/34) for the critical chain
         -9.8379514475
     """
@@ -95,12 +96,9 @@ class ExactDiagonalization(AbstractSolver):
         return exact_spins.respond(self, system, params, equilibrium, term, tolerance)
 
     def default_scheme(self, free: Equilibrium, term: Any) -> Stencil | LinearResponse:
-        """centered(beta), with beta = residual^(1/3) * gap / ||C|| where truncation and residual errors meet."""
-        norm = float(np.max(term.norm_bound()))
+        """centered(beta) with beta where truncation and residual errors meet; see `balanced_nudge`."""
         residual, gap = free.worst()
-        if gap is None or norm == 0:
-            return LinearResponse()
-        return centered(min(max(residual, 1e-12) ** (1 / 3), 0.09) * max(gap, 1e-12) / norm)
+        return balanced_nudge(residual, gap, float(np.max(term.norm_bound())))
 
     def extrapolate(self, phases: Mapping[complex, Equilibrium], strength: complex) -> Equilibrium:
         """The polynomial through the states solved so far (signs aligned), e.g. 2 psi_0 - psi_beta for -beta."""

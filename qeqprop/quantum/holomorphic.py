@@ -74,7 +74,9 @@ def _follow(
     apply, correct = _dense_maps(h) if h.n_bits <= DENSE_BITS else _matrix_free_maps(solver, h)
     psi = psi / np.sqrt(psi @ psi)
     best: tuple[complex, np.ndarray, float] = (0j, psi, np.inf)
-    for step in range(NEWTON_STEPS):
+    steps = 0
+    while steps < NEWTON_STEPS:
+        steps += 1
         product = apply(psi)
         energy = complex(psi @ product)
         r = product - energy * psi
@@ -86,7 +88,7 @@ def _follow(
             break
         psi = psi + correct(psi, energy, -r)
         psi = psi / np.sqrt(psi @ psi)
-    return *best, step + 1
+    return *best, steps
 
 
 def _dense_maps(h: SpinHamiltonian) -> tuple[Apply, Correct]:

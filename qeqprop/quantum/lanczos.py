@@ -38,6 +38,10 @@ NEWTON_ERROR = 5e-2
 TYPICAL_GAP = 0.02
 """First guess of gap / norm_bound, for a warm start; it only decides how far the first correction goes."""
 
+UNRESOLVED = 1e-4
+"""A right-hand side below this fraction of its part along the known states is solved for relative to that fraction: where
+they are eigenstates of the perturbation, what is left is nothing but their error."""
+
 SMALLEST_GAP = 1e-6
 """Gaps above this fraction of the spectrum's width are resolved by `certified_gap` to its relative tolerance."""
 
@@ -175,23 +179,25 @@ def solve_complement(
     """Solve Q (H - E) Q x = Q rhs by conjugate gradients, Q the projector on the complement of orthonormal `vectors`.
 
     Positive definite there if `vectors` span all states at or below E. The solution has no component along `vectors`;
-    `tol` bounds the relative residual.
+    `tol` bounds the residual relative to |Q rhs|, or to `UNRESOLVED` |rhs| where that is larger.
     """
     if len(vectors) == 0:
         raise ValueError("Argument `vectors` must hold at least the ground state, but is empty.")
     work = Workspace(kernel)
     r = np.array(rhs, dtype=np.float64)
+    whole = np.sqrt(work.dot(r, r))
     work.project(r, vectors)
     size = np.sqrt(work.dot(r, r))
+    scale = max(size, UNRESOLVED * whole)
     x, p, out = np.zeros_like(r), np.empty_like(r), np.empty_like(r)
     if size == 0.0:
         return ComplementSolution(x, 0.0, 0, True, False, np.inf, 0)
-    run = _conjugate_gradients(work, energy, vectors, x, r, p, out, 0.9 * tol, max_iterations)
+    run = _conjugate_gradients(work, energy, vectors, x, r, p, out, 0.9 * tol * scale / size, max_iterations)
     work.project(x, vectors)
     work.apply(x, x, energy, out)
     np.subtract(rhs, out, out=out)
     work.project(out, vectors)
-    residual = float(np.sqrt(work.dot(out, out)) / size)
+    residual = float(np.sqrt(work.dot(out, out)) / scale)
     converged = bool(residual <= tol) and not run.negative_curvature
     return ComplementSolution(x, residual, run.iterations, converged, run.negative_curvature, run.lowest, work.matvecs)
 

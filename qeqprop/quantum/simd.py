@@ -23,6 +23,10 @@ from numba.core import cgutils
 from numba.core.errors import RequireLiteralValue, TypingError
 from numba.extending import intrinsic, models, register_model
 
+from .compiled import drop_stale_code
+
+drop_stale_code()  # every kernel imports this file first
+
 LANES = 8
 TILE = 32
 TILE_BITS = 5

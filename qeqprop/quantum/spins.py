@@ -101,7 +101,7 @@ class AbstractSpinSystem(AbstractSystem):
         return ExactDiagonalization()
 
     def operators(self) -> tuple[PauliSum, ...]:
-        """Everything that H is made of: the terms, the fixed part, the inputs' operators and the nudges' observables."""
+        """What H is made of: the terms, the fixed part, the inputs' operators and the nudges' observables."""
         observables = tuple(observable for term, _ in self.nudges for observable in term.observables)
         return (*_flat(self.terms), self.fixed, *self.input_terms, *observables)
 

@@ -69,7 +69,7 @@ def test_batches_are_followed_sample_by_sample():
 
 
 def test_beyond_the_exceptional_point():
-    """One spin, H = -X + beta Z: exceptional points at beta = +-i. Inside the formula converges, at the point it cannot."""
+    """One spin, H = -X + beta Z: exceptional points at +-i. Inside them the formula converges."""
     spin, params, cost = qp.TransverseFieldIsing(1, []), {"J": [], "h": [0.0], "g": [1.0]}, qp.ObservableCost(qp.Z(0))
     free = qp.equilibrate(spin, params)
     term = cost.term(free.state, None)

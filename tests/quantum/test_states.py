@@ -82,7 +82,7 @@ def test_table_of_strings_is_the_operator(realified):
         index = np.arange(2**table.n_bits)
         matrix = np.zeros((len(index), len(index)))
         for x, z, c in zip(table.x, table.z, table.coefficients.toarray()[0], strict=True):
-            matrix[index ^ x, index] += c * (1 - 2 * (np.bitwise_count(index & z) % 2))
+            matrix[index ^ x, index] += c * (1.0 - 2.0 * (np.bitwise_count(index & z) % 2))
         dense = operator.to_dense(N).astype(complex)
         block = np.block([[dense.real, -dense.imag], [dense.imag, dense.real]])
         np.testing.assert_allclose(matrix, block if table.n_bits > N else dense.real, atol=1e-15)

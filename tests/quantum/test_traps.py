@@ -52,6 +52,16 @@ def test_vanishing_gradient_never_agrees(system, params, cost, scheme):
     assert "AGREES" not in repr(check)
 
 
+def test_cost_that_has_the_ground_state_as_eigenvector():
+    """The energy itself as a cost: the response is zero and found, not an unconverged equation."""
+    n, params = 6, uniform(6, h=0.2)
+    energy = sum((-0.2 * qp.Z(i) - qp.X(i) for i in range(n)), qp.PauliSum())
+    energy = energy - sum((qp.Z(i) * qp.Z(i + 1) for i in range(n - 1)), qp.PauliSum())
+    out = qp.linear_response(chain(n), params, qp.ObservableCost(energy + 5.0))
+    assert float(out.loss) == pytest.approx(float(out.free.energy) + 5.0, abs=1e-9)
+    assert norm(out.grad) < 1e-8
+
+
 def test_parity_hides_couplings_not_fields():
     """Without a longitudinal field d<Z>/dJ = 0 by parity, d<Z>/dh is not."""
     check = qp.check_gradient(chain(4), uniform(4), Z0)
