@@ -76,7 +76,9 @@ class Reduction(NamedTuple):
         _, singular, axes = np.linalg.svd((samples - mean) * scale, full_matrices=False)
         rank = int(np.sum(singular > 1e-9 * singular[0]))
         if n_features > rank:
-            raise ValueError(f"Argument `n_features` must be at most {rank}, the rank of the data, but is {n_features}.")
+            raise ValueError(
+                f"Argument `n_features` must be at most {rank}, the rank of the data, but is {n_features}."
+            )
         # The sign of a principal axis is free: fix it, or inputs would depend on the linear algebra library.
         axes = axes[:n_features]
         axes = axes * np.sign(axes[np.arange(n_features), np.argmax(np.abs(axes), axis=1)])[:, None]

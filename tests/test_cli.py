@@ -309,8 +309,8 @@ def test_train_refuses_bad_values(argv: list[str], tmp_path: Path, capsys: pytes
     [
         (["digits"], 9, 36 + 18),
         (["digits", "--sites", "11"], 11, 55 + 22),
-        (["iris", "--sites", "5"], 5, 10 + 10),
-        (["phases"], 6, 51),
+        (["iris", "--sites", "5"], 5, 10 + 10 + 20),
+        (["phases"], 8, 51),
         (["phases", "--sites", "5", "--coupling", "Z"], 5, 27),
     ],
 )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", choices=("digits", "iris", "phases"))
-    parser.add_argument("--sites", type=int, help="number of spins (default: digits 9, iris 7, phases 6)")
+    parser.add_argument("--sites", type=int, help="number of spins (default: digits 9, iris 3, phases 8)")
     parser.add_argument("--epochs", type=int, help="passes over the training data (default: the task's own)")
     parser.add_argument("--seed", type=int, default=0, help="of split, initial parameters and shuffling (default: 0)")
     parser.add_argument("--coupling", choices=("full", "Z"), default="full", help="phases: what the sensors couple to")

@@ -128,7 +128,7 @@ def ep_gradient(
         >>> params = {"J": [1.0], "h": [0.3, 0.0], "g": [1.0, 1.0]}
         >>> out = qp.ep_gradient(net, params, qp.ObservableCost(qp.Z(1)), scheme=qp.centered(1e-3))
         >>> print(out.status, out.grad["g"].round(4))
-        ok [-0.0835 -0.0881]
+        ok [-0.234  -0.2551]
     """
     if not isinstance(nudge, AbstractNudge):
         raise TypeError(f"Argument `nudge` must be a qeqprop nudge, but is {type(nudge).__name__}.")

@@ -5,12 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 _NAMES = {
     "exact": ["ExactDiagonalization"],
+    "fermion_states": ["FermionState", "OpenChainState"],
+    "free_fermion": ["FreeFermions"],
+    "gaussian": ["GaussianGroundState"],
+    "gaussian_state": ["GaussianState", "SparseGaussianState"],
     "ising": ["TransverseFieldIsing"],
     "models": ["cluster_ising", "heisenberg", "kitaev_honeycomb", "phase_sensor", "phase_sensor_cost", "xxz"],
     "operators": ["MatrixOperator", "OperatorSystem"],
+    "oscillators": ["HarmonicNetwork"],
     "pauli": ["PauliSum", "X", "Y", "Z", "identity", "projector"],
+    "quadratic": ["P", "Quadratic", "R"],
     "spins": ["SpinNetwork"],
     "states": ["BilinearState", "PureState"],
+    "thermal": ["GibbsState", "ThermalState"],
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -30,9 +37,16 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from .exact import ExactDiagonalization
+    from .fermion_states import FermionState, OpenChainState
+    from .free_fermion import FreeFermions
+    from .gaussian import GaussianGroundState
+    from .gaussian_state import GaussianState, SparseGaussianState
     from .ising import TransverseFieldIsing
     from .models import cluster_ising, heisenberg, kitaev_honeycomb, phase_sensor, phase_sensor_cost, xxz
     from .operators import MatrixOperator, OperatorSystem
+    from .oscillators import HarmonicNetwork
     from .pauli import PauliSum, X, Y, Z, identity, projector
+    from .quadratic import P, Quadratic, R
     from .spins import SpinNetwork
     from .states import BilinearState, PureState
+    from .thermal import GibbsState, ThermalState

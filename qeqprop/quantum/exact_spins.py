@@ -43,14 +43,15 @@ def status_of(
 ) -> Status:
     """The worst that is wrong with some ground states.
 
-    A state is known to residual/gap. Where that is above 1e-3 (or the gap vanishes against the couplings) the ground
-    level counts as degenerate: Lanczos returns *some* combination with a perfect residual, and no derivative exists.
+    A state holds a part epsilon = residual/gap of the next one, and its response is wrong by epsilon^2 (scale/gap) of
+    what the couplings would give. Where that is above 1e-4 (or the gap vanishes against the couplings) the ground level
+    counts as degenerate: Lanczos returns *some* combination with a perfect residual, and no derivative exists.
     """
     if not np.all(np.isfinite(residual)):
         return Status.NOT_FINITE
     if np.any(residual > tolerance):
         return Status.UNCONVERGED
-    if gap is not None and np.any(gap <= np.maximum(1e3 * residual, 1e-9 * max(scale, 1e-300))):
+    if gap is not None and np.any(gap <= np.maximum(np.cbrt(1e4 * residual**2 * scale), 1e-9 * max(scale, 1e-300))):
         return Status.DEGENERATE
     if overlap is not None and np.any(overlap**2 < 0.5):
         return Status.BRANCH_JUMP
