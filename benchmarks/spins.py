@@ -215,11 +215,11 @@ def show_batch(n: int) -> None:
     for size, samples in ((6, 20000), (8, 5000), (10, 1500), (12, 300)):
         ours = in_subprocess("batch", n=size, library="qeqprop", samples=samples)["per_second"]
         row = [str(size), f"{ours:.0f}"]
-        for library in ("scipy", "qutip"):
+        for library in ("scipy_operators", "scipy", "qutip"):
             peer = in_subprocess("batch", n=size, library=library, samples=60)["per_second"]
             row += [f"{peer:.0f}", f"{ours / peer:.0f}"]
         rows.append(row)
-    header = ["n", "ours", "SciPy", "ours / SciPy", "QuTiP", "ours / QuTiP"]
+    header = ["n", "ours", "SciPy EP loop", "ratio", "SciPy response loop", "ratio", "QuTiP EP loop", "ratio"]
     table("Full gradients per CPU second, a batch of random fields", header, rows)
 
 

@@ -247,6 +247,8 @@ def digits10_task(n_sites: int = 10) -> Task:
     """All ten digits on ten output spins: forty principal components as clamped, classical nodes coupled to every spin.
 
     All pairs of spins are coupled; W, J, h and g are trained (465 parameters). Loss sum_k (<Z_k> - y_k)^2, targets +-1.
+    The inputs reach every output directly: without J, as ten independent spins, the network does as well. Where the
+    couplings between the spins carry the answer is `digits_task`.
 
     Args:
         n_sites: number of spins; above 10 the others are hidden.
@@ -266,7 +268,8 @@ def iris_task(n_sites: int = 3) -> Task:
     """The three iris species on three output spins: four features as clamped, classical nodes coupled to every spin.
 
     W, J, h and g are trained (21 parameters). The loss is the cross-entropy of softmax(4 <Z>): the middle species is
-    what is left over between the outer two, which a squared error with targets +-1 hides behind them.
+    what is left over between the outer two, which a squared error with targets +-1 hides behind them. As in
+    `digits10_task` the couplings J between the spins are not needed.
 
     Args:
         n_sites: number of spins; above 3 the others are hidden.

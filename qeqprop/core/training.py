@@ -16,7 +16,7 @@ from .solver import AbstractSolver, prepare
 from .status import EquilibriumError, Status
 from .system import AbstractSystem, Params
 
-Metric = Callable[[np.ndarray, np.ndarray], float]
+Metric = Callable[[np.ndarray, Any], float]
 
 
 def accuracy(expectations: np.ndarray, targets: np.ndarray) -> float:
@@ -107,24 +107,25 @@ def evaluate(
     system: AbstractSystem,
     params: Mapping[str, ArrayLike],
     nudge: AbstractNudge,
-    data: tuple[ArrayLike, ArrayLike],
+    data: tuple[ArrayLike, ArrayLike | None],
     *,
     solver: AbstractSolver | None = None,
     metric: Metric | None = None,
     chunk: int = 256,
 ) -> _Scores:
     """Mean loss (and metric) over a data set, without gradients."""
-    inputs, targets = (np.asarray(part) for part in data)
+    inputs, targets = _check_data(data, "data", system)
     losses, outputs = [], []
     for start in range(0, len(inputs), chunk):
         part = slice(start, start + chunk)
         driven, checked, chosen = prepare(system, params, solver, inputs[part])
+        goals: Any = [None] * len(inputs[part]) if targets is None else targets[part]
         if chosen.accepts_batch(driven):
-            states = [(chosen.solve(driven, checked).state, targets[part])]
+            states = [(chosen.solve(driven, checked).state, None if targets is None else goals)]
         else:
             states = [
                 (chosen.solve(system.with_inputs(x), checked).state, y)
-                for x, y in zip(inputs[part], targets[part], strict=True)
+                for x, y in zip(inputs[part], goals, strict=True)
             ]
         for state, goal in states:
             losses.append(np.atleast_1d(nudge.cost(state, goal).mean))
@@ -137,14 +138,14 @@ def fit(
     system: AbstractSystem,
     params: Mapping[str, ArrayLike],
     nudge: AbstractNudge,
-    data: tuple[ArrayLike, ArrayLike] | None = None,
+    data: tuple[ArrayLike, ArrayLike | None] | None = None,
     *,
     solver: AbstractSolver | None = None,
     scheme: AbstractScheme | None = None,
     optimizer: Any = None,
     epochs: int = 10,
     batch_size: int = 32,
-    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    validation: tuple[ArrayLike, ArrayLike | None] | None = None,
     metric: Metric | None = None,
     patience: int | None = None,
     frozen: tuple[str, ...] = (),
@@ -156,7 +157,8 @@ def fit(
     """Train `params` so that the cost falls.
 
     Args:
-        data: (inputs, targets), batch axis first; None minimises the cost of the undriven system, one step an epoch.
+        data: (inputs, targets), batch axis first, targets None for a cost without one; None minimises the cost of the
+            undriven system, one step an epoch.
         optimizer: an optax gradient transformation; None takes `optax.adam(0.01)`.
         epochs, batch_size: passes over the data, and samples a step; the last batch of an epoch may be smaller.
         validation: (inputs, targets) to measure after every epoch.
@@ -274,14 +276,14 @@ def _batches(n_samples: int | None, batch_size: int, rng: np.random.Generator) -
         yield order[start : start + batch_size]
 
 
-def _check_data(data: Any, name: str, system: AbstractSystem) -> tuple[np.ndarray, np.ndarray]:
+def _check_data(data: Any, name: str, system: AbstractSystem) -> tuple[np.ndarray, np.ndarray | None]:
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise TypeError(f"Argument `{name}` must be a pair (inputs, targets).")
-    inputs, targets = np.asarray(data[0]), np.asarray(data[1])
-    if len(inputs) != len(targets) or not len(inputs):
+    inputs, targets = np.asarray(data[0]), None if data[1] is None else np.asarray(data[1])
+    if not len(inputs) or (targets is not None and len(inputs) != len(targets)):
         raise ValueError(
             f"Argument `{name}` must hold as many inputs as targets and at least one, "
-            f"but has {len(inputs)} inputs and {len(targets)} targets."
+            f"but has {len(inputs)} inputs and {0 if targets is None else len(targets)} targets."
         )
     system.with_inputs(inputs[:1])  # one sample has the right shape,
     system.with_inputs(inputs)  # and all of them are finite

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import batch_dense
 from .batch_ground import GroundStates
 from .batch_kernels import aligned, allocate, defect_range, moments_range
-from .batch_plan import MAX_BITS, BatchPlan
+from .batch_plan import MAX_BITS, BatchPlan, plan_of
 from .batch_response import allocate_response, respond_range, response_scale
 
 __all__ = ["MAX_BITS", "BatchPlan", "BatchResult", "batch_moments", "ground_states", "responses"]
@@ -31,6 +31,8 @@ Counts = NDArray[np.int64]
 DENSE_BITS = 5  # from here up a state fills a tile of registers, and iterations are faster than dense algebra
 MAX_ITERATIONS = 2000
 MIN_SAMPLES_PER_TASK = 4
+SOLVE_PASSES = 64  # a solve reads its vectors about so many times, a moment once
+THREADED_WORK = 1 << 21  # amplitudes read: below this (a few ms) starting threads costs more than they save
 TASK_AMPLITUDES = 1 << 16  # per task: its vectors stay in the second-level cache
 
 
@@ -165,7 +167,7 @@ def batch_moments(
     n_bits: int, xmasks: ArrayLike, zmasks: ArrayLike, bra: ArrayLike, ket: ArrayLike, threads: int | None = None
 ) -> Array:
     """`<bra_b| P_k |ket_b> = sum_s bra[b, s ^ x_k] (-1)^popcount(s & z_k) ket[b, s]`, of shape `(B, K)`."""
-    plan = BatchPlan(n_bits, xmasks, zmasks)
+    plan = plan_of(n_bits, xmasks, zmasks)
     left = np.ascontiguousarray(bra, dtype=np.float64)
     batch = left.shape[0]
     left = _finite("bra", left, (batch, plan.dimension))
@@ -177,13 +179,17 @@ def batch_moments(
     def solve(part: slice) -> None:
         moments_range(plan.groups, left[part], right[part], aligned(3, plan.dimension), out[part])
 
-    _deal(solve, batch, plan, threads)
+    _deal(solve, batch, plan, threads, passes=1)
     return out
 
 
-def _deal(solve: Callable[[slice], None], batch: int, plan: BatchPlan, threads: int | None) -> None:
+def _deal(
+    solve: Callable[[slice], None], batch: int, plan: BatchPlan, threads: int | None, passes: int = SOLVE_PASSES
+) -> None:
     """Run `solve` on slices of the batch, in this thread if one is enough (compiled code releases the GIL)."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads is None and batch * plan.dimension * passes < THREADED_WORK:
+        available = 1
     workers = max(1, min(available if threads is None else threads, batch // MIN_SAMPLES_PER_TASK))
     # Several tasks a thread: samples near a level crossing take many times longer than the others.
     size = min(-(-batch // (8 * workers if workers > 1 else 1)), TASK_AMPLITUDES // plan.dimension)

@@ -1,5 +1,7 @@
 """The Pauli strings that all samples of a batch share, sorted once by what they cost."""
 
+import functools
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -89,3 +91,15 @@ def _masks(name: str, masks: ArrayLike, n_bits: int) -> NDArray[np.int64]:
             f"Argument `{name}` must have entries in 0..2^{n_bits} - 1, but has {array.min()}..{array.max()}."
         )
     return array.astype(np.int64)
+
+
+@functools.lru_cache(maxsize=128)
+def _plan(n_bits: int, x: bytes, z: bytes) -> BatchPlan:
+    return BatchPlan(n_bits, np.frombuffer(x, dtype=np.int64), np.frombuffer(z, dtype=np.int64))
+
+
+def plan_of(n_bits: int, x: ArrayLike, z: ArrayLike) -> BatchPlan:
+    """The batch plan of some strings; masks that are int64 arrays already are sorted only once."""
+    if not (isinstance(x, np.ndarray) and isinstance(z, np.ndarray) and x.dtype == z.dtype == np.int64):
+        return BatchPlan(n_bits, x, z)
+    return _plan(n_bits, x.tobytes(), z.tobytes())

@@ -1,6 +1,5 @@
 """Exact ground states and linear responses of spin networks: batches of small ones, and single large ones."""
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +10,8 @@ from ..core.nudge import WeightedObservables
 from ..core.solver import Equilibrium, Response
 from ..core.status import Status
 from ..core.system import Params
-from .batch import MAX_BITS, BatchPlan, ground_states, responses
+from .batch import MAX_BITS, ground_states, responses
+from .batch_plan import plan_of
 from .spins import AbstractSpinSystem, SpinHamiltonian
 from .states import PureState, transition_moments
 from .strings import complex_form, real_form, string_table
@@ -22,16 +22,6 @@ if TYPE_CHECKING:
 LARGE_VECTORS = 8
 """State vectors that a large solve holds at a time."""
 ADVICE = "Use fewer sites, or a solver that stores no state vector (variational Monte Carlo, a tensor network)."
-
-
-@functools.lru_cache(maxsize=128)
-def _plan(n_bits: int, x: bytes, z: bytes) -> BatchPlan:
-    return BatchPlan(n_bits, np.frombuffer(x, dtype=np.int64), np.frombuffer(z, dtype=np.int64))
-
-
-def plan_of(n_bits: int, x: np.ndarray, z: np.ndarray) -> BatchPlan:
-    """The batch plan of some strings, made once."""
-    return _plan(n_bits, x.tobytes(), z.tobytes())
 
 
 def status_of(

@@ -353,7 +353,7 @@ def _conjugate_gradients(
         recurrence.offdiagonal[-1] = float(np.sqrt(ratio)) / length
         rr, pp = work.combine2(cg_update, x, p, r, out, length, ratio)
         step += 1
-        if step % PROJECT_EVERY == 0:
+        if step in (1, 2, 4) or step % PROJECT_EVERY == 0:
             work.project(p, vectors)
             work.project(r, vectors)
             rr = work.dot(r, r)

@@ -206,3 +206,15 @@ def test_bad_arguments_are_refused(options, error, message):
     network, params, nudge, data = problem()
     with pytest.raises(error, match=message):
         qp.fit(network, params, nudge, **({"data": data} | options))
+
+
+def test_a_cost_without_target_is_trained_and_evaluated_on_inputs_alone():
+    net = qp.TransverseFieldIsing(2, [(0, 1)], input_sites=[0])
+    inputs = np.linspace(-1, 1, 6)[:, None]
+    cost = qp.ObservableCost(qp.Z(1))
+    start = {"J": [0.5], "h": [0.1, 0.1], "g": [1.0, 1.0]}
+    history = qp.fit(net, start, cost, (inputs, None), epochs=3, batch_size=3, validation=(inputs, None))
+    assert history.validation_loss[-1] < history.validation_loss[0]
+    before = qp.evaluate(net, start, cost, (inputs, None)).loss
+    states = [qp.equilibrate(net, start, inputs=x).state.expect(qp.Z(1)) for x in inputs]
+    np.testing.assert_allclose(before, np.mean([float(z) for z in states]), atol=1e-9)
