@@ -1,7 +1,7 @@
 """train a network on real data by equilibrium propagation
 
-Tasks: digits (handwritten 0, 1, 2) and iris on transverse-field Ising networks, and phases: two sensor qubits that
-learn the phase of a cluster-Ising ring.
+Tasks: digits (handwritten 0, 1, 2), digits10 (all ten) and iris on transverse-field Ising networks, and phases: two
+sensor qubits that learn the phase of a cluster-Ising ring.
 
 The accuracy on held-out data is printed beside that of the untrained network, of the same network with its random
 couplings frozen, and of logistic regression on the same inputs. The output folder gets history.npz (`qp.load`),
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("task", choices=("digits", "iris", "phases"))
-    parser.add_argument("--sites", type=int, help="number of spins (default: digits 9, iris 3, phases 8)")
+    parser.add_argument("task", choices=("digits", "digits10", "iris", "phases"))
+    parser.add_argument("--sites", type=int, help="number of spins (default: digits 9, digits10 10, iris 3, phases 8)")
     parser.add_argument("--epochs", type=int, help="passes over the training data (default: the task's own)")
     parser.add_argument("--seed", type=int, default=0, help="of split, initial parameters and shuffling (default: 0)")
     parser.add_argument("--coupling", choices=("full", "Z"), default="full", help="phases: what the sensors couple to")

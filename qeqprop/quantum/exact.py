@@ -29,7 +29,7 @@ class ExactDiagonalization(AbstractSolver):
         tolerance: bound on the residual ||H psi - E psi||, relative to max(1, |E|) above 14 spins.
         max_iterations: bound on the products H|psi> of one solve.
         memory: bytes that may be used; None takes 90 % of what is free (the container's limit included).
-        threads: None uses all cores from 19 spins on and for batches.
+        threads: None uses all cores from 21 spins on and for batches.
 
     Raises (from `solve`):
         MemoryError: the vectors do not fit; before anything is allocated.

@@ -268,7 +268,7 @@ class PauliKernel:
         n_bits: number of spins, at least 5.
         xmasks, zmasks: integers of shape (K,), the masks of the strings; repeated strings are added.
         coefs: real coefficients of shape (K,).
-        threads: number of threads; default one below 19 spins, else what Numba may use.
+        threads: number of threads; default one below 21 spins, else what Numba may use.
 
     Attributes: `n_bits`, `dim` = 2^n_bits, `norm_bound` = sum_k |c_k| >= ||H||, `nbytes` of the tables, `threads`, and
     `matvecs`, the number of products so far.

@@ -54,7 +54,7 @@ def moments(
         n_bits: number of spins.
         xmasks, zmasks: integers of shape (K,). Any masks: an odd number of Y is allowed.
         bra, ket: real states of shape (2^n_bits,), not necessarily normalised.
-        threads: default one below 19 spins, else what Numba may use.
+        threads: default one below 21 spins, else what Numba may use.
 
     Returns:
         The K matrix elements, float64 of shape (K,).

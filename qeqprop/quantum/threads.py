@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 
-THREADED_BITS = 19
+THREADED_BITS = 21
 """Below this size a product takes less time than waking a second thread is worth."""
 
 
