@@ -184,7 +184,7 @@ def _by_stencil(problem: Problem, stencil: Stencil, free: Equilibrium, term: Wei
         abs(w) * _force_error(phases[b], free) for b, w in zip(stencil.strengths, stencil.weights, strict=True)
     )
     return EPGradient(
-        *_mean_loss(nudge.cost(free.state, target)),
+        *mean_loss(nudge.cost(free.state, target)),
         grad=_batch_mean(grad, system),
         stderr=_batch_error(stderr, system),
         truncation=truncation,
@@ -203,7 +203,7 @@ def _by_response(problem: Problem, scheme: LinearResponse, free: Equilibrium, te
     response = solver.respond(system, params, free, term, tolerance=scheme.tolerance)
     grad = _batch_mean(response.grad.mean, system)
     return EPGradient(
-        *_mean_loss(nudge.cost(free.state, target)),
+        *mean_loss(nudge.cost(free.state, target)),
         grad=grad,
         stderr=_batch_error(response.grad.stderr, system),
         truncation={name: np.zeros_like(value) for name, value in grad.items()},
@@ -241,7 +241,8 @@ def _batch_error(tree: dict[str, np.ndarray], system: AbstractSystem) -> dict[st
     return {name: np.sqrt(np.sum(value**2, axis=0)) / size for name, value in tree.items()}
 
 
-def _mean_loss(losses: Estimate) -> tuple[Estimate, np.ndarray]:
+def mean_loss(losses: Estimate) -> tuple[Estimate, np.ndarray]:
+    """The mean over the batch with its standard error, and the losses themselves."""
     mean = np.mean(losses.mean)
     return Estimate(mean, np.sqrt(np.sum(np.asarray(losses.stderr) ** 2)) / max(np.size(losses.mean), 1)), losses.mean
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .estimate import Estimate
-from .gradient import EPGradient, ep_gradient
+from .gradient import EPGradient, ep_gradient, mean_loss
 from .nudge import AbstractNudge
 from .scheme import AbstractScheme, LinearResponse, Stencil, richardson
 from .solver import AbstractSolver, Equilibrium, describe, prepare
@@ -82,11 +82,11 @@ def finite_difference(
         if throw and status.failed:
             raise EquilibriumError(status, f"at {name}{list(index)} +- {stencil.max_strength:g}.")
         grad[name][index], stderr[name][index], truncation[name][index] = _difference(stencil, changed)
-    mean = Estimate(np.mean(losses.mean), np.sqrt(np.sum(np.asarray(losses.stderr) ** 2)) / np.size(losses.mean))
+    mean, samples = mean_loss(losses)
     amplification = sum(abs(w) for w in stencil.weights)
     return EPGradient(
         loss=mean,
-        losses=losses.mean,
+        losses=samples,
         grad=grad,
         stderr=stderr,
         truncation=truncation,

@@ -84,16 +84,30 @@ def predict(
     chunk: int = 256,
 ) -> np.ndarray:
     """Expectation values of the nudge's observables at the free equilibria, shape (n_samples, n_observables)."""
-    rows = []
-    for start in range(0, len(inputs := np.asarray(inputs)), chunk):
-        driven, checked, chosen = prepare(system, params, solver, inputs[start : start + chunk])
+    states = (state for _, state in _free_states(system, params, np.asarray(inputs), solver, chunk))
+    return np.concatenate([_outputs(state, nudge) for state in states])
+
+
+def _free_states(
+    system: AbstractSystem,
+    params: Mapping[str, ArrayLike],
+    inputs: np.ndarray,
+    solver: AbstractSolver | None,
+    chunk: int,
+) -> Iterator[tuple[slice | int, Any]]:
+    """Free states of a data set with the rows they belong to: chunk by chunk, or one by one where the solver must."""
+    for start in range(0, len(inputs), chunk):
+        rows = slice(start, min(start + chunk, len(inputs)))
+        driven, checked, chosen = prepare(system, params, solver, inputs[rows])
         if chosen.accepts_batch(driven):
-            rows.append(chosen.solve(driven, checked).state.expect_all(nudge.observables).mean)
+            yield rows, chosen.solve(driven, checked).state
             continue
-        for sample in inputs[start : start + chunk]:
-            state = chosen.solve(system.with_inputs(sample), checked).state
-            rows.append(state.expect_all(nudge.observables).mean[None])
-    return np.concatenate(rows)
+        for row in range(rows.start, rows.stop):
+            yield row, chosen.solve(system.with_inputs(inputs[row]), checked).state
+
+
+def _outputs(state: Any, nudge: AbstractNudge) -> np.ndarray:
+    return np.atleast_2d(state.expect_all(nudge.observables).mean)
 
 
 class _Scores(eqx.Module):
@@ -116,20 +130,9 @@ def evaluate(
     """Mean loss (and metric) over a data set, without gradients."""
     inputs, targets = _check_data(data, "data", system)
     losses, outputs = [], []
-    for start in range(0, len(inputs), chunk):
-        part = slice(start, start + chunk)
-        driven, checked, chosen = prepare(system, params, solver, inputs[part])
-        goals: Any = [None] * len(inputs[part]) if targets is None else targets[part]
-        if chosen.accepts_batch(driven):
-            states = [(chosen.solve(driven, checked).state, None if targets is None else goals)]
-        else:
-            states = [
-                (chosen.solve(system.with_inputs(x), checked).state, y)
-                for x, y in zip(inputs[part], goals, strict=True)
-            ]
-        for state, goal in states:
-            losses.append(np.atleast_1d(nudge.cost(state, goal).mean))
-            outputs.append(np.atleast_2d(state.expect_all(nudge.observables).mean))
+    for rows, state in _free_states(system, params, inputs, solver, chunk):
+        losses.append(np.atleast_1d(nudge.cost(state, None if targets is None else targets[rows]).mean))
+        outputs.append(_outputs(state, nudge))
     score = None if metric is None else float(metric(np.concatenate(outputs), targets))
     return _Scores(float(np.mean(np.concatenate(losses))), score)
 
