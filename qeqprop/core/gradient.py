@@ -13,11 +13,12 @@ from numpy.typing import ArrayLike
 
 from .estimate import Estimate, format_uncertain
 from .nudge import AbstractNudge, WeightedObservables
+from .randomness import branch
 from .scheme import AbstractScheme, LinearResponse, Stencil
 from .solver import AbstractSolver, Equilibrium, describe, prepare
 from .status import EquilibriumError, NudgeWarning, Status
 from .system import AbstractSystem, Params
-from .truncation import truncation_error
+from .truncation import combine_phases, truncation_error
 
 LARGE_NUDGE, NUDGE_TOO_LARGE = 0.1, 0.5
 """beta*||C||/gap above which a gradient is returned with a warning, or refused."""
@@ -88,7 +89,7 @@ class Problem(NamedTuple):
     nudge: AbstractNudge
     target: np.ndarray | None
     solver: AbstractSolver
-    key: Any
+    key: np.random.SeedSequence | None
 
 
 def ep_gradient(
@@ -115,7 +116,7 @@ def ep_gradient(
         scheme: `one_sided`, `centered`, `richardson`, `holomorphic` or `LinearResponse()`; None takes the solver's own.
         inputs: shape `system.input_shape`, or with a batch axis in front: then the mean gradient is returned.
         init: an equilibrium to start the free solve from.
-        key: seed, for stochastic solvers only.
+        key: an integer seed, for stochastic solvers only; None draws a fresh one.
         throw: raise `EquilibriumError` on failure; else return the gradient with its `status`.
 
     Raises:
@@ -132,10 +133,10 @@ def ep_gradient(
     """
     if not isinstance(nudge, AbstractNudge):
         raise TypeError(f"Argument `nudge` must be a qeqprop nudge, but is {type(nudge).__name__}.")
-    system, checked, solver = prepare(system, params, solver, inputs, key)
+    system, checked, solver, seed = prepare(system, params, solver, inputs, key)
     checked_target = nudge.check_target(target, system.batch_size)
     _check_scheme(scheme, solver)
-    problem = Problem(system, checked, nudge, checked_target, solver, key)
+    problem = Problem(system, checked, nudge, checked_target, solver, seed)
     if system.batch_size is not None and not solver.accepts_batch(system):
         if init is not None:
             raise ValueError(f"Argument `init` must be None: {solver.name} solves this batch one sample at a time.")
@@ -155,7 +156,7 @@ def _check_scheme(scheme: AbstractScheme | None, solver: AbstractSolver) -> None
 
 
 def _estimate(problem: Problem, scheme: AbstractScheme | None, init: Equilibrium | None, throw: bool) -> EPGradient:
-    free = problem.solver.solve(problem.system, problem.params, init=init, key=problem.key)
+    free = problem.solver.solve(problem.system, problem.params, init=init, key=branch(problem.key, 0))
     if free.status.failed and throw:
         raise EquilibriumError(free.status, f"free phase, {describe(free)}")
     term = problem.nudge.term(free.state, problem.target)
@@ -173,21 +174,21 @@ def _estimate(problem: Problem, scheme: AbstractScheme | None, init: Equilibrium
 def _by_stencil(problem: Problem, stencil: Stencil, free: Equilibrium, term: WeightedObservables) -> EPGradient:
     system, params, nudge, target, solver, key = problem
     phases: dict[complex, Equilibrium] = {0.0: free}
-    for strength in (b for b in stencil.strengths if b != 0):
+    for i, strength in enumerate(b for b in stencil.strengths if b != 0):
         start = solver.extrapolate(phases, strength)
-        phases[strength] = solver.solve(system.nudged(term, strength), params, init=start, key=key)
+        phases[strength] = solver.solve(system.nudged(term, strength), params, init=start, key=branch(key, i + 1))
     forces = {b: system.param_grad(params, phase.state) for b, phase in phases.items()}
-    grad, stderr = _combine(stencil, stencil.weights, forces)
-    truncation = truncation_error(stencil, grad, forces, phases, {b: term.expect(p.state) for b, p in phases.items()})
+    grad = combine_phases(stencil, stencil.weights, forces)
+    costs = {b: term.expect(phase.state) for b, phase in phases.items()}
     ratio = _nudge_ratio(stencil, free, term)
     amplified = sum(
         abs(w) * _force_error(phases[b], free) for b, w in zip(stencil.strengths, stencil.weights, strict=True)
     )
     return EPGradient(
         *mean_loss(nudge.cost(free.state, target)),
-        grad=_batch_mean(grad, system),
-        stderr=_batch_error(stderr, system),
-        truncation=truncation,
+        grad=_batch_mean(grad.mean, system),
+        stderr=_batch_error(grad.stderr, system),
+        truncation=truncation_error(stencil, grad.mean, forces, phases, costs),
         residual=float(amplified),
         nudge_ratio=ratio,
         scheme=stencil,
@@ -220,17 +221,6 @@ def _by_response(problem: Problem, scheme: LinearResponse, free: Equilibrium, te
 _DERIVATIVES: dict[type, Any] = {Stencil: _by_stencil, LinearResponse: _by_response}
 
 
-def _combine(
-    stencil: Stencil, weights: tuple[complex, ...], forces: Mapping[complex, Estimate]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """sum_j w_j F(b_j) and its standard error, from independent phases."""
-    pairs = [(w, forces[b]) for b, w in zip(stencil.strengths, weights, strict=True) if w != 0]
-    names = pairs[0][1].mean
-    mean = {name: np.sum([w * force.mean[name] for w, force in pairs], axis=0).real for name in names}
-    variance = {name: np.sum([np.abs(w * force.stderr[name]) ** 2 for w, force in pairs], axis=0) for name in names}
-    return mean, {name: np.sqrt(value) for name, value in variance.items()}
-
-
 def _batch_mean(tree: dict[str, np.ndarray], system: AbstractSystem) -> dict[str, np.ndarray]:
     return tree if system.batch_size is None else {name: value.mean(axis=0) for name, value in tree.items()}
 
@@ -243,8 +233,10 @@ def _batch_error(tree: dict[str, np.ndarray], system: AbstractSystem) -> dict[st
 
 def mean_loss(losses: Estimate) -> tuple[Estimate, np.ndarray]:
     """The mean over the batch with its standard error, and the losses themselves."""
-    mean = np.mean(losses.mean)
-    return Estimate(mean, np.sqrt(np.sum(np.asarray(losses.stderr) ** 2)) / max(np.size(losses.mean), 1)), losses.mean
+    if not np.ndim(losses.mean):
+        return losses, losses.mean
+    error = np.sqrt(np.sum(np.asarray(losses.stderr) ** 2)) / np.size(losses.mean)
+    return Estimate(np.mean(losses.mean), error), losses.mean
 
 
 def _nudge_ratio(stencil: Stencil, free: Equilibrium, term: WeightedObservables) -> float | None:
@@ -275,7 +267,9 @@ def _sample_by_sample(problem: Problem, scheme: AbstractScheme | None, inputs: n
     outs = []
     for i, sample in enumerate(inputs):
         single = problem._replace(
-            system=problem.system.with_inputs(sample), target=None if target is None else target[i]
+            system=problem.system.with_inputs(sample),
+            target=None if target is None else target[i],
+            key=branch(problem.key, i),
         )
         outs.append(_estimate(single, scheme, None, throw))
     size, last = len(outs), outs[-1]

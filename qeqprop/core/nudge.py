@@ -27,11 +27,7 @@ class WeightedObservables(eqx.Module):
 
     def expect(self, state: Any) -> Estimate:
         """Expectation value of the term."""
-        values = state.expect_all(self.observables)
-        return Estimate(
-            np.sum(self.weights * values.mean, axis=-1),
-            np.sqrt(np.sum((self.weights * values.stderr) ** 2, axis=-1)),
-        )
+        return state.expect_all(self.observables).weighted_sum(self.weights)
 
     def norm_bound(self) -> np.ndarray:
         """Upper bound of the operator norm, identity parts left out (they move no state)."""
@@ -130,7 +126,9 @@ class ExpectationCost(AbstractNudge):
     def cost(self, state: Any, target: ArrayLike | None) -> Estimate:
         expectations = state.expect_all(self.observables)
         value, signal = _loss_and_signal(self.loss, expectations.mean, target)
-        return Estimate(value, np.sqrt(np.sum((signal * expectations.stderr) ** 2, axis=-1)))
+        linear = expectations.weighted_sum(signal)  # the errors propagate to first order
+        shifted = None if linear.replicas is None else linear.replicas + (value - linear.mean)
+        return Estimate(value, linear.stderr, shifted)
 
     def term(self, free_state: Any, target: ArrayLike | None) -> WeightedObservables:
         signal = _loss_and_signal(self.loss, free_state.expect_all(self.observables).mean, target)[1]

@@ -7,13 +7,14 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .estimate import Estimate
-from .gradient import EPGradient, ep_gradient, mean_loss
+from .estimate import Estimate, combine
+from .gradient import EPGradient, Problem, ep_gradient, mean_loss
 from .nudge import AbstractNudge
+from .randomness import branch
 from .scheme import AbstractScheme, LinearResponse, Stencil, richardson
 from .solver import AbstractSolver, Equilibrium, describe, prepare
 from .status import EquilibriumError
-from .system import AbstractSystem, Params
+from .system import AbstractSystem
 from .truncation import shrinkage
 
 
@@ -43,6 +44,7 @@ def finite_difference(
     stencil: Stencil | None = None,
     components: Mapping[str, Sequence[Any]] | None = None,
     inputs: ArrayLike | None = None,
+    key: Any = None,
     throw: bool = True,
 ) -> EPGradient:
     """The gradient by differencing the loss in every parameter: dear, and independent of equilibrium propagation.
@@ -54,30 +56,33 @@ def finite_difference(
         step: largest change of a parameter.
         stencil: None takes the fourth-order formula `richardson(step)`: four solves a parameter.
         components: the indices wanted by name, e.g. `{"J": [0, 3]}`; None takes all. The others are NaN.
+        key: an integer seed, for stochastic solvers only; None draws a fresh one.
         throw: raise `EquilibriumError` where a solve failed.
 
     Returns:
         An `EPGradient` whose `truncation` is the error estimate of the stencil.
     """
-    system, checked, solver = prepare(system, params, solver, inputs)
+    system, checked, solver, seed = prepare(system, params, solver, inputs, key)
     goal = nudge.check_target(target, system.batch_size)
     stencil = richardson(step) if stencil is None else stencil
     if not isinstance(stencil, Stencil) or stencil.is_complex:
         raise TypeError(f"Argument `stencil` must be a real Stencil, but is {stencil!r}.")
     wanted = _wanted(system.param_shapes, components)
-    free, losses = _loss_of(system, checked, nudge, goal, solver, None, inputs)
+    problem = Problem(system, checked, nudge, goal, solver, branch(seed, 0))
+    free, losses = _loss_of(problem, None, inputs)
     if throw and free.status.failed:
         raise EquilibriumError(free.status, describe(free))
     grad = {name: np.full(shape, np.nan) for name, shape in system.param_shapes.items()}
     stderr, truncation = ({n: a.copy() for n, a in grad.items()} for _ in range(2))
     status = free.status
-    for name, index in wanted:
+    for i, (name, index) in enumerate(wanted):
         changed: dict[complex, Estimate] = {0.0: losses}
-        for strength in stencil.strengths:
+        for j, strength in enumerate(stencil.strengths):
             if strength:
                 moved = {n: a.copy() for n, a in checked.items()}
                 moved[name][index] += complex(strength).real
-                phase, changed[strength] = _loss_of(system, moved, nudge, goal, solver, free, inputs)
+                perturbed = problem._replace(params=moved, key=branch(seed, 1 + i, j))
+                phase, changed[strength] = _loss_of(perturbed, free, inputs)
                 status = max(status, phase.status)
         if throw and status.failed:
             raise EquilibriumError(status, f"at {name}{list(index)} +- {stencil.max_strength:g}.")
@@ -114,35 +119,27 @@ def _wanted(
     ]
 
 
-def _loss_of(
-    system: AbstractSystem,
-    params: Params,
-    nudge: AbstractNudge,
-    target: np.ndarray | None,
-    solver: AbstractSolver,
-    init: Equilibrium | None,
-    inputs: ArrayLike | None,
-) -> tuple[Equilibrium, Estimate]:
+def _loss_of(problem: Problem, init: Equilibrium | None, inputs: ArrayLike | None) -> tuple[Equilibrium, Estimate]:
+    system, params, nudge, target, solver, key = problem
     if system.batch_size is None or solver.accepts_batch(system):
-        phase = solver.solve(system, params, init=init)
+        phase = solver.solve(system, params, init=init, key=key)
         return phase, nudge.cost(phase.state, target)
     losses = []
     for i, sample in enumerate(np.asarray(inputs)):
-        phase = solver.solve(system.with_inputs(sample), params)
+        phase = solver.solve(system.with_inputs(sample), params, key=branch(key, i))
         losses.append(nudge.cost(phase.state, None if target is None else target[i]))
     means, stderrs = ([getattr(loss, field) for loss in losses] for field in ("mean", "stderr"))
     return phase, Estimate(np.array(means), np.array(stderrs))
 
 
 def _difference(stencil: Stencil, losses: Mapping[complex, Estimate]) -> tuple[float, float, float]:
-    means = np.array([np.mean(losses[b].mean) for b in stencil.strengths])
-    errors = np.array([np.sqrt(np.sum(np.asarray(losses[b].stderr) ** 2)) for b in stencil.strengths])
-    weights = np.array(stencil.weights).real
-    value = float(weights @ means)
-    truncation = np.nan if stencil.embedded is None else abs(value - float(np.array(stencil.embedded).real @ means))
-    if stencil.embedded is not None:
-        truncation *= shrinkage(stencil, truncation, abs(value))
-    return value, float(np.sqrt(np.sum((weights * errors) ** 2))), float(truncation)
+    averaged = [mean_loss(losses[b])[0] for b in stencil.strengths]
+    value = combine(stencil.weights, averaged)
+    if stencil.embedded is None:
+        return float(value), float(value.stderr), np.nan
+    step = combine([w - v for w, v in zip(stencil.weights, stencil.embedded, strict=True)], averaged)
+    change = np.sqrt(max(float(step) ** 2 - (2 * float(step.stderr)) ** 2, 0.0))
+    return float(value), float(value.stderr), change * shrinkage(stencil, change, abs(float(value)))
 
 
 class GradientCheck(eqx.Module):
@@ -195,6 +192,7 @@ def check_gradient(
     step: float = 1e-2,
     components: Mapping[str, Sequence[Any]] | None = None,
     inputs: ArrayLike | None = None,
+    key: Any = None,
     rtol: float = 1e-6,
 ) -> GradientCheck:
     """Equilibrium propagation against finite differences and, where the solver can, linear response.
@@ -208,7 +206,7 @@ def check_gradient(
         A table that prints itself, with `.agrees`, `.deviations` and `.plot()`.
     """
     solver = system.default_solver() if solver is None else solver
-    shared: dict[str, Any] = {"solver": solver, "inputs": inputs}
+    shared: dict[str, Any] = {"solver": solver, "inputs": inputs, "key": key}
     ep = ep_gradient(system, params, nudge, target, scheme=scheme, **shared)
     references = {}
     if solver.responds:

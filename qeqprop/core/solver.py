@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .estimate import Estimate
+from .randomness import seed_sequence
 from .status import EquilibriumError, Status
 from .system import AbstractSystem, Params
 
@@ -82,7 +83,10 @@ class AbstractSolver(eqx.Module):
     def solve(
         self, system: AbstractSystem, params: Params, *, init: Equilibrium | None = None, key: Any = None
     ) -> Equilibrium:
-        """The equilibrium of `system`, on the branch of `init` where that is given (nudged phases)."""
+        """The equilibrium of `system`, on the branch of `init` where that is given (nudged phases).
+
+        `key` is a `SeedSequence`, another one for every phase, sample and perturbation (None: nothing is random).
+        """
 
     @abc.abstractmethod
     def respond(
@@ -109,8 +113,8 @@ def prepare(
     solver: AbstractSolver | None,
     inputs: ArrayLike | None,
     key: Any = None,
-) -> tuple[AbstractSystem, Params, AbstractSolver]:
-    """Check and complete the arguments that every entry function shares."""
+) -> tuple[AbstractSystem, Params, AbstractSolver, np.random.SeedSequence | None]:
+    """Check and complete the arguments that every entry function shares; the seed is None where nothing is random."""
     if not isinstance(system, AbstractSystem):
         raise TypeError(f"Argument `system` must be a qeqprop system, but is {type(system).__name__}.")
     checked = system.check_params(params)
@@ -121,7 +125,7 @@ def prepare(
         raise TypeError(f"Argument `solver` must be a qeqprop solver, but is {type(solver).__name__}.")
     if key is not None and not solver.stochastic:
         raise ValueError(f"Argument `key` must be None: {solver.name} draws no random numbers.")
-    return system, checked, solver
+    return system, checked, solver, seed_sequence(key) if solver.stochastic else None
 
 
 def equilibrate(
@@ -142,7 +146,7 @@ def equilibrate(
         solver: None takes `system.default_solver()`.
         inputs: values for the input degrees of freedom, shape `system.input_shape`, or with a batch axis in front.
         init: an equilibrium to start from.
-        key: seed, for stochastic solvers only.
+        key: an integer seed, for stochastic solvers only; None draws a fresh one.
         throw: raise `EquilibriumError` where the solve failed; else the status says so.
 
     Example:
@@ -152,13 +156,13 @@ def equilibrate(
         >>> print(f"{float(ground.energy):.6f} {float(ground.gap):.6f}")
         -1.414214 0.414214
     """
-    system, checked, solver = prepare(system, params, solver, inputs, key)
+    system, checked, solver, seed = prepare(system, params, solver, inputs, key)
     if system.batch_size is not None and not solver.accepts_batch(system):
         raise ValueError(
             f"{solver.name} solves this system one sample at a time, but `inputs` has a batch axis of length "
             f"{system.batch_size}: call `equilibrate` once per sample."
         )
-    equilibrium = solver.solve(system, checked, init=init, key=key)
+    equilibrium = solver.solve(system, checked, init=init, key=seed)
     if throw and equilibrium.status.failed:
         raise EquilibriumError(equilibrium.status, describe(equilibrium))
     return equilibrium

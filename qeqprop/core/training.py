@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from .gradient import EPGradient, ep_gradient
 from .nudge import AbstractNudge
 from .precision import jax_float64
+from .randomness import branch
 from .scheme import AbstractScheme
 from .solver import AbstractSolver, prepare
 from .status import EquilibriumError, Status
@@ -82,9 +83,10 @@ def predict(
     *,
     solver: AbstractSolver | None = None,
     chunk: int = 256,
+    key: Any = None,
 ) -> np.ndarray:
     """Expectation values of the nudge's observables at the free equilibria, shape (n_samples, n_observables)."""
-    states = (state for _, state in _free_states(system, params, np.asarray(inputs), solver, chunk))
+    states = (state for _, state in _free_states(system, params, np.asarray(inputs), solver, chunk, key))
     return np.concatenate([_outputs(state, nudge) for state in states])
 
 
@@ -94,16 +96,17 @@ def _free_states(
     inputs: np.ndarray,
     solver: AbstractSolver | None,
     chunk: int,
+    key: Any,
 ) -> Iterator[tuple[slice | int, Any]]:
     """Free states of a data set with the rows they belong to: chunk by chunk, or one by one where the solver must."""
     for start in range(0, len(inputs), chunk):
         rows = slice(start, min(start + chunk, len(inputs)))
-        driven, checked, chosen = prepare(system, params, solver, inputs[rows])
+        driven, checked, chosen, seed = prepare(system, params, solver, inputs[rows], key)
         if chosen.accepts_batch(driven):
-            yield rows, chosen.solve(driven, checked).state
+            yield rows, chosen.solve(driven, checked, key=branch(seed, start)).state
             continue
         for row in range(rows.start, rows.stop):
-            yield row, chosen.solve(system.with_inputs(inputs[row]), checked).state
+            yield row, chosen.solve(system.with_inputs(inputs[row]), checked, key=branch(seed, row)).state
 
 
 def _outputs(state: Any, nudge: AbstractNudge) -> np.ndarray:
@@ -126,11 +129,12 @@ def evaluate(
     solver: AbstractSolver | None = None,
     metric: Metric | None = None,
     chunk: int = 256,
+    key: Any = None,
 ) -> _Scores:
     """Mean loss (and metric) over a data set, without gradients."""
     inputs, targets = _check_data(data, "data", system)
     losses, outputs = [], []
-    for rows, state in _free_states(system, params, inputs, solver, chunk):
+    for rows, state in _free_states(system, params, inputs, solver, chunk, key):
         losses.append(np.atleast_1d(nudge.cost(state, None if targets is None else targets[rows]).mean))
         outputs.append(_outputs(state, nudge))
     score = None if metric is None else float(metric(np.concatenate(outputs), targets))
@@ -178,16 +182,61 @@ def fit(
         A `History`.
     """
     import optax
-    from tqdm.auto import tqdm
 
     jax_float64()
-    _, current, solver = prepare(system, params, solver, None)
-    _check_training(epochs, batch_size, patience, frozen, system)
+    _, current, solver, _ = prepare(system, params, solver, None)
+    check_training(epochs, batch_size, patience, frozen, system)
+    optimizer = optax.adam(0.01) if optimizer is None else optimizer
+    moments = optimizer.init({name: value for name, value in current.items() if name not in frozen})
+
+    def step(current: Params, batch: Any, goal: Any, key: Any) -> tuple[EPGradient, Params, Params]:
+        nonlocal moments
+        out = ep_gradient(
+            system, current, nudge, goal, solver=solver, scheme=scheme, inputs=batch, key=key, throw=False
+        )
+        trained = {name: value for name, value in current.items() if name not in frozen}
+        grad = {name: out.grad[name] for name in trained}
+        if out.status > tolerate:
+            return out, grad, current
+        updates, moments = optimizer.update(grad, moments, trained)
+        return out, grad, current | {name: np.asarray(trained[name] + updates[name]) for name in trained}
+
+    return run_epochs(
+        step, system, current, nudge, data, solver,
+        epochs=epochs, batch_size=batch_size, validation=validation, metric=metric, patience=patience,
+        tolerate=tolerate, seed=seed, progress=progress, callback=callback,
+    )  # fmt: skip
+
+
+def run_epochs(
+    step: Callable[[Params, Any, Any, Any], tuple[Any, Params, Params]],
+    system: AbstractSystem,
+    current: Params,
+    nudge: AbstractNudge,
+    data: tuple[ArrayLike, ArrayLike | None] | None,
+    solver: AbstractSolver,
+    *,
+    epochs: int,
+    batch_size: int | None,
+    validation: tuple[ArrayLike, ArrayLike | None] | None,
+    metric: Metric | None,
+    patience: int | None,
+    tolerate: Status,
+    seed: int,
+    progress: bool | None,
+    callback: Callable[[int, Any, Params], None] | None,
+) -> History:
+    """The loop of every training: shuffled batches, held-out data, records. `step` makes the updates.
+
+    Args:
+        step: `step(params, inputs, targets, key)` -> (result with `.loss` and `.status`, gradient, new parameters).
+        batch_size: samples a step; None gives `step` one sample at a time, without a batch axis.
+    """
+    from tqdm.auto import tqdm
+
     inputs, targets = (None, None) if data is None else _check_data(data, "data", system)
     held_out = None if validation is None else _check_data(validation, "validation", system)
-    optimizer = optax.adam(0.01) if optimizer is None else optimizer
-    trained = {name: value for name, value in current.items() if name not in frozen}
-    moments = optimizer.init(trained)
+    root = np.random.SeedSequence(seed) if solver.stochastic else None
     rng, started = np.random.default_rng(seed), time.perf_counter()
     records = _Records()
     bar = tqdm(total=epochs, desc="training", unit="epoch", disable=None if progress is None else not progress)
@@ -195,21 +244,15 @@ def fit(
         for _ in range(epochs):
             for rows in _batches(None if inputs is None else len(inputs), batch_size, rng):
                 batch, goal = (None if part is None else part[rows] for part in (inputs, targets))
-                key = int(rng.integers(2**31)) if solver.stochastic else None
-                out = ep_gradient(
-                    system, current, nudge, goal, solver=solver, scheme=scheme, inputs=batch, key=key, throw=False
-                )
+                out, grad, current = step(current, batch, goal, branch(root, 0, len(records.loss)))
                 if out.status > tolerate:
                     raise EquilibriumError(out.status, f"at training step {len(records.loss)}.")
-                step = {name: out.grad[name] for name in trained}
-                updates, moments = optimizer.update(step, moments, trained)
-                trained = {name: np.asarray(trained[name] + updates[name]) for name in trained}
-                current = {name: trained.get(name, value) for name, value in current.items()}
-                records.step(out, step)
+                records.step(out, grad)
                 if callback is not None:
                     callback(len(records.loss), out, current)
             if held_out is not None:
-                records.validate(evaluate(system, current, nudge, held_out, solver=solver, metric=metric))
+                key = branch(root, 1, records.epochs)
+                records.validate(evaluate(system, current, nudge, held_out, solver=solver, metric=metric, key=key))
             bar.update()
             bar.set_postfix(records.postfix())
             if records.epoch_done(current, patience):
@@ -228,7 +271,7 @@ class _Records:
         self.best: tuple[float, int, Params] = (np.inf, -1, {})
         self.epochs, self.first_step, self.stopped = 0, 0, False
 
-    def step(self, out: EPGradient, grad: Params) -> None:
+    def step(self, out: Any, grad: Params) -> None:
         self.loss.append(float(out.loss))
         self.grad_norm.append(float(np.sqrt(sum(np.sum(value**2) for value in grad.values()))))
         self.counts[str(out.status)] = self.counts.get(str(out.status), 0) + 1
@@ -270,11 +313,14 @@ class _Records:
         )
 
 
-def _batches(n_samples: int | None, batch_size: int, rng: np.random.Generator) -> Iterator[np.ndarray | None]:
+def _batches(n_samples: int | None, batch_size: int | None, rng: np.random.Generator) -> Iterator[Any]:
     if n_samples is None:
         yield None
         return
     order = rng.permutation(n_samples)
+    if batch_size is None:
+        yield from order
+        return
     for start in range(0, n_samples, batch_size):
         yield order[start : start + batch_size]
 
@@ -293,9 +339,10 @@ def _check_data(data: Any, name: str, system: AbstractSystem) -> tuple[np.ndarra
     return inputs, targets
 
 
-def _check_training(
-    epochs: int, batch_size: int, patience: int | None, frozen: tuple[str, ...], system: AbstractSystem
+def check_training(
+    epochs: int, batch_size: int | None, patience: int | None, frozen: tuple[str, ...], system: AbstractSystem
 ) -> None:
+    """Refuse what no training can be run with."""
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ValueError(f"Argument `{name}` must be a positive integer, but is {value!r}.")

@@ -10,11 +10,11 @@
    force odd in beta, for which one-sided and centered formulas agree and are equally wrong.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .estimate import Estimate
+from .estimate import Estimate, combine
 from .scheme import Stencil
 from .solver import Equilibrium
 
@@ -39,23 +39,28 @@ def truncation_error(
     mean = {name: _mean(value, batch_axes) for name, value in grad.items()}
     if stencil.embedded is None:
         return {name: np.full_like(value, np.nan) for name, value in mean.items()}
-    embedded = {
-        name: _mean(
-            np.sum(
-                [w * forces[b].mean[name] for b, w in zip(stencil.strengths, stencil.embedded, strict=True)], axis=0
-            ).real,
-            batch_axes,
-        )
-        for name in grad
-    }
-    difference = {name: np.abs(mean[name] - embedded[name]) for name in mean}
+    step = combine_phases(stencil, tuple(w - v for w, v in zip(stencil.weights, stencil.embedded, strict=True)), forces)
+    change = {name: _mean(value, batch_axes) for name, value in step.mean.items()}
+    noise = {name: _mean_error(value, batch_axes) for name, value in step.stderr.items()}
+    # what two standard errors explain is no truncation: the standard error of the gradient covers it
+    difference = {name: np.sqrt(np.maximum(change[name] ** 2 - (2 * noise[name]) ** 2, 0.0)) for name in change}
     shrink = shrinkage(stencil, _norm(difference), _norm(mean))
     thermodynamic = _thermodynamic_error(stencil, phases, costs)
     return {name: np.maximum(difference[name] * shrink, np.abs(mean[name]) * thermodynamic) for name in mean}
 
 
+def combine_phases(stencil: Stencil, weights: Sequence[complex], forces: Mapping[complex, Estimate]) -> Estimate:
+    """Re sum_j w_j F(b_j) over the strengths of the stencil; phases without weight are left out, with their noise."""
+    used = [(w, forces[b]) for b, w in zip(stencil.strengths, weights, strict=True) if w != 0]
+    return combine(*zip(*used, strict=True))
+
+
 def _mean(value: np.ndarray, batch_axes: int) -> np.ndarray:
     return value.mean(axis=0) if batch_axes else value
+
+
+def _mean_error(stderr: np.ndarray, batch_axes: int) -> np.ndarray:
+    return np.sqrt(np.sum(stderr**2, axis=0)) / len(stderr) if batch_axes else stderr
 
 
 def _norm(tree: Mapping[str, np.ndarray]) -> float:

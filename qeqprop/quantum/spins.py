@@ -128,13 +128,13 @@ class AbstractSpinSystem(AbstractSystem):
 
     def energy(self, params: Params, state: Any) -> Estimate:
         """<H>, nudges included."""
-        strengths, values = self.strengths(params), state.expect_all(self.operators())
-        stderr = np.sqrt(np.sum(np.abs(strengths * values.stderr) ** 2, axis=-1))
-        return Estimate(np.sum(strengths * values.mean, axis=-1), stderr)
+        return state.expect_all(self.operators()).weighted_sum(self.strengths(params))
 
     def param_grad(self, params: Params, state: Any) -> Estimate:
         """<dH/dtheta>: one measurement of all terms, whatever the state is."""
         values = state.expect_all(_flat(self.terms))
+        if values.replicas is not None:
+            return Estimate.jackknife(self.forces(values.mean), self.forces(values.replicas))
         return Estimate(self.forces(values.mean), {n: np.abs(v) for n, v in self.forces(values.stderr).items()})
 
     def force_table(self) -> StringTable:
