@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _NAMES = {
+    "core.agnostic": ["AgnosticStep", "agnostic_step", "fit_agnostic"],
     "core.estimate": ["Estimate"],
     "core.gradient": ["EPGradient", "ep_gradient"],
     "core.nudge": ["ExpectationCost", "ObservableCost", "cross_entropy", "squared_error"],
     "core.reference": ["check_gradient", "finite_difference", "linear_response"],
+    "core.response": ["ResponseMatrix", "response_matrix"],
     "core.scheme": ["LinearResponse", "Stencil", "centered", "holomorphic", "one_sided", "richardson"],
     "core.solver": ["Equilibrium", "equilibrate"],
     "core.status": ["EquilibriumError", "NudgeWarning", "Status"],
     "core.training": ["History", "accuracy", "evaluate", "fit", "predict"],
+    "quantum.adiabatic": ["AdiabaticPreparation"],
     "quantum.exact": ["ExactDiagonalization"],
     "quantum.free_fermion": ["FreeFermions"],
     "quantum.gaussian": ["GaussianGroundState"],
@@ -32,7 +35,7 @@ _NAMES = {
     "quantum.thermal": ["GibbsState"],
     "storage": ["load", "save"],
 }
-_MODULES = ["data", "plot", "quantum", "tasks"]
+_MODULES = ["classical", "data", "plot", "quantum", "tasks"]
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
 __all__ = sorted([*_HOME, *_MODULES])
@@ -54,15 +57,18 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
-    from . import data, plot, quantum, tasks
+    from . import classical, data, plot, quantum, tasks
+    from .core.agnostic import AgnosticStep, agnostic_step, fit_agnostic
     from .core.estimate import Estimate
     from .core.gradient import EPGradient, ep_gradient
     from .core.nudge import ExpectationCost, ObservableCost, cross_entropy, squared_error
     from .core.reference import check_gradient, finite_difference, linear_response
+    from .core.response import ResponseMatrix, response_matrix
     from .core.scheme import LinearResponse, Stencil, centered, holomorphic, one_sided, richardson
     from .core.solver import Equilibrium, equilibrate
     from .core.status import EquilibriumError, NudgeWarning, Status
     from .core.training import History, accuracy, evaluate, fit, predict
+    from .quantum.adiabatic import AdiabaticPreparation
     from .quantum.exact import ExactDiagonalization
     from .quantum.free_fermion import FreeFermions
     from .quantum.gaussian import GaussianGroundState

@@ -21,15 +21,22 @@ from .core.status import Status
 
 SCHEMA = 1
 _CLASSES = {
+    "AdiabaticPreparation": "quantum.adiabatic",
     "Estimate": "core.estimate",
     "Equilibrium": "core.solver",
     "EPGradient": "core.gradient",
+    "AgnosticStep": "core.agnostic",
+    "ResponseMatrix": "core.response",
     "GradientCheck": "core.reference",
     "History": "core.training",
     "LinearResponse": "core.scheme",
     "Stencil": "core.scheme",
+    "Evolution": "quantum.evolution",
     "ExactDiagonalization": "quantum.exact",
     "FreeFermions": "quantum.free_fermion",
+    "FockBasis": "quantum.fock_basis",
+    "FockSolver": "quantum.fock_solver",
+    "FockState": "quantum.fock_solver",
     "GibbsState": "quantum.thermal",
     "GaussianGroundState": "quantum.gaussian",
     "GaussianState": "quantum.gaussian_state",
@@ -153,6 +160,8 @@ def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return {"dict": [[_encode(key, arrays), _encode(item, arrays)] for key, item in value.items()]}
     if isinstance(value, list | tuple):
         return {type(value).__name__: [_encode(item, arrays) for item in value]}
+    if type(value).__name__ == "PauliSum":
+        return {"pauli": str(value)}
     if type(value).__name__ in _CLASSES and dataclasses.is_dataclass(value):
         fields = {field.name: _encode(getattr(value, field.name), arrays) for field in dataclasses.fields(value)}
         return {"class": type(value).__name__, "fields": fields}
@@ -172,6 +181,8 @@ def _decode(value: Any, arrays: Any) -> Any:
     if kind in ("list", "tuple"):
         items = [_decode(item, arrays) for item in content]
         return items if kind == "list" else tuple(items)
+    if kind == "pauli":
+        return importlib.import_module(f"{__package__}.quantum.pauli").PauliSum.from_string(content)
     simple = {"status": lambda name: Status[name], "complex": lambda pair: complex(*pair), "float": float}
     return simple[kind](content)
 

@@ -135,7 +135,7 @@ def ep_gradient(
         raise TypeError(f"Argument `nudge` must be a qeqprop nudge, but is {type(nudge).__name__}.")
     system, checked, solver, seed = prepare(system, params, solver, inputs, key)
     checked_target = nudge.check_target(target, system.batch_size)
-    _check_scheme(scheme, solver)
+    check_scheme(scheme, solver)
     problem = Problem(system, checked, nudge, checked_target, solver, seed)
     if system.batch_size is not None and not solver.accepts_batch(system):
         if init is not None:
@@ -144,7 +144,7 @@ def ep_gradient(
     return _estimate(problem, scheme, init, throw)
 
 
-def _check_scheme(scheme: AbstractScheme | None, solver: AbstractSolver) -> None:
+def check_scheme(scheme: AbstractScheme | None, solver: AbstractSolver) -> None:
     if scheme is not None and not isinstance(scheme, AbstractScheme):
         raise TypeError(f"Argument `scheme` must be a qeqprop scheme, but is {scheme!r}.")
     if isinstance(scheme, LinearResponse) and not solver.responds:
@@ -162,13 +162,18 @@ def _estimate(problem: Problem, scheme: AbstractScheme | None, init: Equilibrium
     term = problem.nudge.term(free.state, problem.target)
     problem.system.nudged(term, 0.0)  # refuses observables of another kind of system
     scheme = problem.solver.default_scheme(free, term) if scheme is None else scheme
-    out = _DERIVATIVES[type(scheme)](problem, scheme, free, term)
+    out = differentiate(problem, scheme, free, term)
     if throw and out.status.failed:
         ratio = "" if not out.nudge_ratio else f"beta*||C||/gap = {out.nudge_ratio:.2g}, "
         raise EquilibriumError(out.status, f"{ratio}residual -> {out.residual:.2g}; free phase, {describe(free)}")
     if throw and out.status == Status.LARGE_NUDGE:
         warnings.warn(f"beta*||C||/gap = {out.nudge_ratio:.2g}. {out.status.message}", NudgeWarning, stacklevel=3)
     return out
+
+
+def differentiate(problem: Problem, scheme: AbstractScheme, free: Equilibrium, term: Any) -> EPGradient:
+    """d<dE/dtheta>/dbeta under the nudge `term` by any scheme, from the free equilibrium on."""
+    return _DERIVATIVES[type(scheme)](problem, scheme, free, term)
 
 
 def _by_stencil(problem: Problem, stencil: Stencil, free: Equilibrium, term: WeightedObservables) -> EPGradient:
@@ -180,9 +185,9 @@ def _by_stencil(problem: Problem, stencil: Stencil, free: Equilibrium, term: Wei
     forces = {b: system.param_grad(params, phase.state) for b, phase in phases.items()}
     grad = combine_phases(stencil, stencil.weights, forces)
     costs = {b: term.expect(phase.state) for b, phase in phases.items()}
-    ratio = _nudge_ratio(stencil, free, term)
+    ratio = nudge_ratio(stencil, free, term)
     amplified = sum(
-        abs(w) * _force_error(phases[b], free) for b, w in zip(stencil.strengths, stencil.weights, strict=True)
+        abs(w) * force_error(phases[b], free) for b, w in zip(stencil.strengths, stencil.weights, strict=True)
     )
     return EPGradient(
         *mean_loss(nudge.cost(free.state, target)),
@@ -195,7 +200,7 @@ def _by_stencil(problem: Problem, stencil: Stencil, free: Equilibrium, term: Wei
         solver=solver,
         free=free,
         nudged=tuple((b, phase) for b, phase in phases.items() if b != 0),
-        status=max([*(phase.status for phase in phases.values()), _nudge_status(ratio)]),
+        status=max([*(phase.status for phase in phases.values()), nudge_status(ratio)]),
     )
 
 
@@ -239,7 +244,8 @@ def mean_loss(losses: Estimate) -> tuple[Estimate, np.ndarray]:
     return Estimate(np.mean(losses.mean), error), losses.mean
 
 
-def _nudge_ratio(stencil: Stencil, free: Equilibrium, term: WeightedObservables) -> float | None:
+def nudge_ratio(stencil: Stencil, free: Equilibrium, term: WeightedObservables) -> float | None:
+    """Largest beta*||C||/gap of the batch; None where no gap is known or the cost is unbounded."""
     if free.gap is None or np.all(np.isnan(free.gap)):
         return None
     norm = term.norm_bound()
@@ -248,13 +254,14 @@ def _nudge_ratio(stencil: Stencil, free: Equilibrium, term: WeightedObservables)
     return float(np.nanmax(stencil.max_strength * norm / np.maximum(free.gap, 1e-300)))
 
 
-def _nudge_status(ratio: float | None) -> Status:
+def nudge_status(ratio: float | None) -> Status:
+    """What that ratio means."""
     if ratio is None or ratio <= LARGE_NUDGE:
         return Status.OK
     return Status.LARGE_NUDGE if ratio <= NUDGE_TOO_LARGE else Status.NUDGE_TOO_LARGE
 
 
-def _force_error(phase: Equilibrium, free: Equilibrium) -> float:
+def force_error(phase: Equilibrium, free: Equilibrium) -> float:
     """|delta <O>| <= 2 ||delta psi|| <= 2 residual / gap for ||O|| = 1; without a gap the residual itself."""
     if free.gap is None or np.all(np.isnan(free.gap)):
         return float(np.max(phase.residual))

@@ -16,8 +16,10 @@ class Status(IntEnum):
     NUDGE_TOO_LARGE = 2
     BRANCH_JUMP = 3
     DEGENERATE = 4
-    UNCONVERGED = 5
-    NOT_FINITE = 6
+    BASIS_TOO_SMALL = 5
+    UNDERSAMPLED = 6
+    UNCONVERGED = 7
+    NOT_FINITE = 8
 
     @property
     def failed(self) -> bool:
@@ -41,7 +43,8 @@ _MESSAGES = {
     ),
     Status.UNCONVERGED: (
         "The solver stopped before its residual reached the tolerance, and an unconverged phase would be amplified by "
-        "1/beta. (a) Raise `max_iterations`; (b) loosen `tolerance`; (c) the gap may be closing: look at `.gap`."
+        "1/beta. (a) Raise `max_iterations` (of an adiabatic preparation the `time`); (b) loosen `tolerance`; (c) the gap may "
+        "be closing: look at `.gap`."
     ),
     Status.NUDGE_TOO_LARGE: (
         "beta*||C||/gap is above 0.5: the nudged ground state may be another state altogether. "
@@ -54,7 +57,17 @@ _MESSAGES = {
     Status.DEGENERATE: (
         "The ground state is degenerate within the solver's accuracy: it has no unique gradient. (a) Add a small "
         "symmetry-breaking field; (b) move the parameters away from the level crossing; (c) if a symmetry protects the "
-        "degeneracy, work in one of its sectors."
+        "degeneracy, work in one of its sectors; (d) of a floppy mechanical network: pin nodes, add springs, or give it an "
+        "on-site stiffness."
+    ),
+    Status.BASIS_TOO_SMALL: (
+        "The state reaches the edge of the truncated basis: `stats['edge_population']` of the equilibrium is above what the "
+        "solver allows. (a) Keep more `levels`; (b) put the `center` of the basis where the nodes sit; (c) bring its "
+        "`width` closer to that of the state."
+    ),
+    Status.UNDERSAMPLED: (
+        "The random vectors hardly reach the levels that are occupied: ratios of such traces, and their errors, mean nothing. "
+        "(a) Let the solver trace the low levels exactly (`deflated=None`); (b) raise `samples`; (c) raise the temperature."
     ),
     Status.NOT_FINITE: "A NaN or an infinity appeared in the solve. Check the scale of the parameters and the inputs.",
 }

@@ -4,12 +4,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _NAMES = {
+    "adiabatic": ["AdiabaticPreparation"],
+    "evolution": ["Evolution", "evolve"],
     "exact": ["ExactDiagonalization"],
     "fermion_states": ["FermionState", "OpenChainState"],
+    "fock": ["FockSpace"],
+    "fock_solver": ["FockSolver", "FockState"],
     "free_fermion": ["FreeFermions"],
     "gaussian": ["GaussianGroundState"],
     "gaussian_state": ["GaussianState", "SparseGaussianState"],
     "ising": ["TransverseFieldIsing"],
+    "kubo": ["force_operators", "susceptibility"],
     "models": ["cluster_ising", "heisenberg", "kitaev_honeycomb", "phase_sensor", "phase_sensor_cost", "xxz"],
     "operators": ["MatrixOperator", "OperatorSystem"],
     "oscillators": ["HarmonicNetwork"],
@@ -36,12 +41,17 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from .adiabatic import AdiabaticPreparation
+    from .evolution import Evolution, evolve
     from .exact import ExactDiagonalization
     from .fermion_states import FermionState, OpenChainState
+    from .fock import FockSpace
+    from .fock_solver import FockSolver, FockState
     from .free_fermion import FreeFermions
     from .gaussian import GaussianGroundState
     from .gaussian_state import GaussianState, SparseGaussianState
     from .ising import TransverseFieldIsing
+    from .kubo import force_operators, susceptibility
     from .models import cluster_ising, heisenberg, kitaev_honeycomb, phase_sensor, phase_sensor_cost, xxz
     from .operators import MatrixOperator, OperatorSystem
     from .oscillators import HarmonicNetwork

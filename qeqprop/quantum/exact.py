@@ -1,4 +1,4 @@
-"""Exact diagonalisation: ground state, gap, linear response and complex nudges of spin and operator systems."""
+"""Exact diagonalisation: one eigenstate, its gap, linear response and complex nudges of spin and operator systems."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ from ..core.graph import check_count
 from ..core.scheme import LinearResponse, Stencil, balanced_nudge
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.system import AbstractSystem, Params, replaced
-from . import exact_matrix, exact_spins, holomorphic
+from . import exact_levels, exact_matrix, exact_spins, holomorphic
 from .batch import MAX_BITS
 from .operators import OperatorSystem
 from .spins import AbstractSpinSystem
@@ -18,14 +18,21 @@ from .states import BilinearState, PureState
 
 
 class ExactDiagonalization(AbstractSolver):
-    """Ground states to a residual of 1e-10, with their gap.
+    """Ground states, or any other level, to a residual of 1e-10, with their gap.
 
     Spins: matrix-free, float64. Up to 14 spins the kernel for batches of small systems is used (dense below 5), above
     it Lanczos without reorthogonalisation on a blocked, compiled H|psi>; the Hamiltonian is never stored. Operator
     systems: dense up to dimension 1024, Lanczos on the sparse matrix above. The gap comes from a second, deflated run,
     which sees exact degeneracies; nudged phases skip it.
 
+    Equilibrium propagation is exact for every eigenstate that is not degenerate. With `level` = k > 0 the free phase is
+    the k-th excited state (exactly degenerate levels counted one by one) and the nudged phases stay on its branch: the
+    eigenstate whose overlap with the free one has a square above 1/2, else the status is `BRANCH_JUMP`. The gap is the
+    distance to the *nearest* level, above or below. Dense up to dimension 1024; above it the levels below are found one
+    after the other, so k should be small.
+
     Args:
+        level: which eigenstate; 0 is the ground state.
         tolerance: bound on the residual ||H psi - E psi||, relative to max(1, |E|) above 14 spins.
         max_iterations: bound on the products H|psi> of one solve.
         memory: bytes that may be used; None takes 90 % of what is free (the container's limit included).
@@ -41,8 +48,14 @@ class ExactDiagonalization(AbstractSolver):
         >>> ground = qp.equilibrate(net, params, solver=qp.ExactDiagonalization())
         >>> print(f"{float(ground.energy):.10f}")  # 1 - 1/sin(pi/34) for the critical chain
         -9.8379514475
+        >>> first = qp.equilibrate(net, params, solver=qp.ExactDiagonalization(level=1))
+        >>> print(f"{float(first.energy) - float(ground.energy):.6f}")  # 4 sin(pi/34)
+        0.369073
+
+    Reference: B. Scellier, arXiv:2406.00879 (2024).
     """
 
+    level: int = eqx.field(static=True)
     tolerance: float = eqx.field(static=True)
     max_iterations: int = eqx.field(static=True)
     memory: int | None = eqx.field(static=True)
@@ -56,6 +69,7 @@ class ExactDiagonalization(AbstractSolver):
     def __init__(
         self,
         *,
+        level: int = 0,
         tolerance: float = 1e-10,
         max_iterations: int = 5000,
         memory: int | None = None,
@@ -63,6 +77,7 @@ class ExactDiagonalization(AbstractSolver):
     ):
         if not 1e-14 <= tolerance < 1:
             raise ValueError(f"Argument `tolerance` must lie between 1e-14 and 1, but is {tolerance}.")
+        self.level = check_count(level, "level", 0)
         self.tolerance = float(tolerance)
         self.max_iterations = check_count(max_iterations, "max_iterations")
         self.memory = None if memory is None else check_count(memory, "memory")
@@ -71,16 +86,18 @@ class ExactDiagonalization(AbstractSolver):
     def solve(
         self, system: AbstractSystem, params: Params, *, init: Equilibrium | None = None, key: Any = None
     ) -> Equilibrium:
-        """The ground state; `key` is not used (nothing is random)."""
-        if isinstance(system, OperatorSystem):
-            return exact_matrix.solve(self, system, params, init)
-        if not isinstance(system, AbstractSpinSystem):
+        """The eigenstate asked for; `key` is not used (nothing is random)."""
+        if not isinstance(system, AbstractSpinSystem | OperatorSystem):
             raise TypeError(
                 f"ExactDiagonalization solves spin networks and operator systems, not {type(system).__name__}."
             )
+        if any(np.iscomplexobj(strength) for _, strength in system.nudges):
+            return holomorphic.solve(self, system, params, init)
+        if self.level:
+            return exact_levels.solve(self, system, params, init)
+        if isinstance(system, OperatorSystem):
+            return exact_matrix.solve(self, system, params, init)
         hamiltonian = system.hamiltonian(params)
-        if np.iscomplexobj(hamiltonian.coefficients):
-            return holomorphic.solve(self, system, hamiltonian, init)
         if hamiltonian.n_bits <= MAX_BITS:
             return exact_spins.solve_small(self, system, hamiltonian, init)
         return exact_spins.solve_large(self, system, hamiltonian, init)
@@ -90,9 +107,11 @@ class ExactDiagonalization(AbstractSolver):
     ) -> Response:
         """The Sternheimer equation (H - E) x = -(C - <C>) psi, one solve for all parameters:
         d<O_k>/dbeta = 2 Re <psi|O_k|x>."""
+        assert isinstance(system, AbstractSpinSystem | OperatorSystem)  # `solve` has refused the others
+        if self.level:
+            return exact_levels.respond(self, system, params, equilibrium, term, tolerance)
         if isinstance(system, OperatorSystem):
             return exact_matrix.respond(self, system, params, equilibrium, term, tolerance)
-        assert isinstance(system, AbstractSpinSystem)  # `solve` has refused the others
         return exact_spins.respond(self, system, params, equilibrium, term, tolerance)
 
     def default_scheme(self, free: Equilibrium, term: Any) -> Stencil | LinearResponse:
@@ -116,8 +135,9 @@ class ExactDiagonalization(AbstractSolver):
         return replaced(free, state=made(free.state.n_sites, amplitudes / norm))
 
     def accepts_batch(self, system: AbstractSystem) -> bool:
-        """Batches of up to 14 spins (13 where H is complex) are one call; larger systems go one by one."""
-        return isinstance(system, AbstractSpinSystem) and system.n_bits <= MAX_BITS
+        """Batches of ground states of up to 14 spins (13 where H is complex) are one call; others go one by one."""
+        return not self.level and isinstance(system, AbstractSpinSystem) and system.n_bits <= MAX_BITS
 
     def __repr__(self) -> str:
-        return f"ExactDiagonalization(tolerance={self.tolerance:g})"
+        level = f"level={self.level}, " if self.level else ""
+        return f"ExactDiagonalization({level}tolerance={self.tolerance:g})"

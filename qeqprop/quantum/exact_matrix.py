@@ -12,6 +12,7 @@ from ..core.nudge import WeightedObservables
 from ..core.solver import Equilibrium, Response
 from ..core.status import Status
 from ..core.system import Params
+from .eigen_kernels import DENSE_DIM, MatrixKernel
 from .exact_spins import ADVICE, LARGE_VECTORS, status_of
 from .lanczos import certified_gap, lowest_eigenpair, solve_complement
 from .operators import OperatorSystem
@@ -20,50 +21,11 @@ from .states import PureState
 if TYPE_CHECKING:
     from .exact import ExactDiagonalization
 
-DENSE_DIM = 1024
-
-
-class MatrixKernel:
-    """A sparse Hermitian matrix with the interface of `PauliKernel`; complex ones as [[re, -im], [im, re]]."""
-
-    def __init__(self, matrix: sp.csr_array):
-        self.complex = np.iscomplexobj(matrix.data)
-        self.matrix = matrix
-        if self.complex:
-            re, im = matrix.real, matrix.imag
-            self.matrix = sp.csr_array(sp.block_array([[re, -im], [im, re]]))
-        self.dim = self.matrix.shape[0]
-        self.norm_bound = float(abs(matrix).sum(axis=1).max())
-
-    def apply_lanczos(self, x: np.ndarray, previous: np.ndarray, beta: float, out: np.ndarray) -> tuple[float, float]:
-        """out = H x - beta * previous; returns <x, out> and <out, out>. `previous` may be `out` or `x`."""
-        product = self.matrix @ x
-        out[:] = product - beta * previous if beta else product
-        return float(x @ out), float(out @ out)
-
-    def to_real(self, amplitudes: np.ndarray) -> np.ndarray:
-        """Amplitudes as the vectors that this kernel acts on."""
-        if self.complex:
-            return np.concatenate([amplitudes.real, amplitudes.imag])
-        return np.ascontiguousarray(amplitudes.real)
-
-    def to_amplitudes(self, vector: np.ndarray) -> np.ndarray:
-        """The inverse of `to_real`."""
-        half = self.dim // 2
-        return vector[:half] + 1j * vector[half:] if self.complex else vector
-
-    def level(self, vector: np.ndarray) -> list[np.ndarray]:
-        """psi, and i psi where the matrix is complex."""
-        half = self.dim // 2
-        return [vector, np.concatenate([-vector[half:], vector[:half]])] if self.complex else [vector]
-
 
 def solve(
     solver: "ExactDiagonalization", system: OperatorSystem, params: Params, init: Equilibrium | None
 ) -> Equilibrium:
     """The ground state of the summed matrix."""
-    if any(np.iscomplexobj(strength) for _, strength in system.nudges):
-        raise ValueError("An OperatorSystem cannot be nudged by a complex strength: use centered or richardson.")
     matrix = system.matrix(params)
     dense = system.dim <= DENSE_DIM
     found = _solve_dense(matrix) if dense else _solve_sparse(solver, system, matrix, init)
@@ -103,7 +65,7 @@ def _solve_sparse(
     )
     gap, matvecs = None, out.matvecs
     if not system.nudges or init is None:
-        certificate = certified_gap(kernel, out.energy, kernel.level(out.vector))
+        certificate = certified_gap(kernel, out.energy, kernel.doublet(out.vector))
         gap, matvecs = certificate.gap, matvecs + certificate.matvecs
     rounding = 1e2 * np.finfo(float).eps * kernel.norm_bound
     return out.energy, kernel.to_amplitudes(out.vector), gap, rounding, matvecs
@@ -131,8 +93,8 @@ def respond(
         norm = np.linalg.norm(rhs)
         residual = np.linalg.norm(matrix @ x - energy * x - rhs) / norm if norm else 0.0
     else:
-        kernel = MatrixKernel(sp.csr_array(matrix + 0j * sp.eye_array(system.dim)) if np.iscomplexobj(rhs) else matrix)
-        level = kernel.level(kernel.to_real(psi))
+        kernel = MatrixKernel(matrix, realified=np.iscomplexobj(rhs))
+        level = kernel.doublet(kernel.to_real(psi))
         out = solve_complement(
             kernel, energy, level, kernel.to_real(rhs), tol=tolerance, max_iterations=solver.max_iterations
         )

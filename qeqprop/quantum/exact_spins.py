@@ -12,6 +12,7 @@ from ..core.status import Status
 from ..core.system import Params
 from .batch import MAX_BITS, ground_states, responses
 from .batch_plan import plan_of
+from .eigen_kernels import doublet
 from .spins import AbstractSpinSystem, SpinHamiltonian
 from .states import PureState, transition_moments
 from .strings import complex_form, real_form, string_table
@@ -105,7 +106,7 @@ def solve_large(
     certify = not system.nudges or init is None
     gap, matvecs = None, out.matvecs
     if certify:
-        certificate = certified_gap(kernel, out.energy, level_vectors(out.vector, h))
+        certificate = certified_gap(kernel, out.energy, doublet(out.vector, h.realified))
         gap, matvecs = np.asarray(certificate.gap), matvecs + certificate.matvecs
     state = PureState(h.n_sites, complex_form(out.vector, h.n_sites))
     overlap = None if init is None or not system.nudges else state.overlap(init.state)
@@ -125,14 +126,6 @@ def check_large(solver: "ExactDiagonalization", n_sites: int, n_bits: int) -> No
     """Refuse a state space that does not fit, with numbers."""
     what = f"Exact diagonalisation of {n_sites} spins ({LARGE_VECTORS} vectors of 2^{n_bits} float64)"
     check_memory(LARGE_VECTORS * 8 << n_bits, what, ADVICE, solver.memory)
-
-
-def level_vectors(vector: np.ndarray, h: SpinHamiltonian) -> list[np.ndarray]:
-    """Orthonormal real vectors of the ground level: psi, and i psi where the Hamiltonian is realified."""
-    if not h.realified:
-        return [vector]
-    half = len(vector) // 2
-    return [vector, np.concatenate([-vector[half:], vector[:half]])]
 
 
 def respond(
@@ -193,7 +186,7 @@ def _respond_large(
     rhs = np.empty_like(psi)
     PauliKernel(h.n_bits, *cost, threads=solver.threads).apply(psi, rhs)
     np.negative(rhs, out=rhs)
-    level = level_vectors(psi, h)
+    level = doublet(psi, h.realified)
     for vector in level:
         rhs -= (vector @ rhs) * vector
     state_error, gap = equilibrium.worst()

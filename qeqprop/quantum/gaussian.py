@@ -6,18 +6,17 @@ from typing import Any, ClassVar
 import equinox as eqx
 import numpy as np
 
-from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.memory import check_memory
 from ..core.scheme import LinearResponse, Stencil, richardson
 from ..core.solver import AbstractSolver, Equilibrium, Response
-from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from . import gaussian_dense, gaussian_sparse
-from .gaussian_dense import Modes
+from .gaussian_equilibrium import bound_or_refused, collect, measured, respond_dense, solve_dense
+from .gaussian_occupation import Occupation
 from .gaussian_stability import refuse
-from .gaussian_state import AbstractGaussianState, GaussianState
-from .oscillators import HarmonicNetwork, QuadraticHamiltonian
+from .gaussian_state import GaussianState
+from .oscillators import HarmonicNetwork
 
 FEW = 64
 """Coordinates in a cost up to which linear response is the default of large networks."""
@@ -28,7 +27,8 @@ DENSE_ADVICE = "Lower `dense_size`: the sparse method stores no full matrix."
 class GaussianGroundState(AbstractSolver):
     """The ground state of a `HarmonicNetwork` and its linear response, in closed form.
 
-    Up to `dense_size` coordinates one diagonalisation gives all covariances. Above it no n x n matrix is formed: the
+    Up to `dense_size` coordinates one diagonalisation gives all covariances, and a batch is one call: samples that
+    differ in forces only share it. Above it no n x n matrix is formed: the
     means come from a sparse factorisation, and the covariances on the springs from selected inverses at the poles of a
     rational approximation of K^(-1/2) (Hale, Higham & Trefethen 2008), relative error at most `tolerance`. The gap is
     hbar times the smallest normal-mode frequency. At hbar = 0 the state is the minimum of the elastic energy.
@@ -73,27 +73,15 @@ class GaussianGroundState(AbstractSolver):
         """The ground state; `init` and `key` are not used (there is one minimum, and nothing is random)."""
         if not isinstance(system, HarmonicNetwork):
             raise TypeError(f"GaussianGroundState solves harmonic networks, not {type(system).__name__}.")
-        h = system.hamiltonian(params)
         dense = system.n_coordinates <= self.dense_size
         if any(np.iscomplexobj(strength) for _, strength in system.nudges):
-            return self._solve_complex(system, params, h, dense)
-        solve = self._solve_dense if dense else self._solve_sparse
-        return solve(system, params, h)
+            return self._solve_complex(system, params, dense)
+        if dense:
+            return solve_dense(system, params, Occupation(system.hbar, 0.0), DENSE_ADVICE, self.memory)
+        return self._solve_sparse(system, params)
 
-    def _solve_dense(self, system: HarmonicNetwork, params: Params, h: QuadraticHamiltonian) -> Equilibrium:
-        check_memory(
-            64 * system.n_coordinates**2,
-            f"A dense solve of {system.n_coordinates} coordinates",
-            DENSE_ADVICE,
-            self.memory,
-        )
-        if not gaussian_dense.is_bound(h):
-            refuse(system, params)
-        modes = Modes(h)
-        stats = {"method": "dense", "omega_min": float(modes.omega[0]), "omega_max": float(modes.omega[-1])}
-        return _equilibrium(system, params, h, gaussian_dense.ground_state(system, h, modes), modes.omega[0], stats)
-
-    def _solve_sparse(self, system: HarmonicNetwork, params: Params, h: QuadraticHamiltonian) -> Equilibrium:
+    def _solve_sparse(self, system: HarmonicNetwork, params: Params) -> Equilibrium:
+        h = system.hamiltonian(params)
         k = gaussian_sparse.factored(h)
         if k is None:
             refuse(system, params)
@@ -104,19 +92,20 @@ class GaussianGroundState(AbstractSolver):
             "poles": len(poles.shifts),
             "covariance_error": poles.error,
         }
-        return _equilibrium(system, params, h, state, np.sqrt(k.low), stats, poles.error <= 10 * self.tolerance)
+        gap = np.asarray(system.hbar * np.sqrt(k.low)) if system.hbar else None
+        accurate = poles.error <= 10 * self.tolerance
+        return collect(h, state, system.energy(params, state).mean, gap, stats, accurate)
 
-    def _solve_complex(
-        self, system: HarmonicNetwork, params: Params, h: QuadraticHamiltonian, dense: bool
-    ) -> Equilibrium:
+    def _solve_complex(self, system: HarmonicNetwork, params: Params, dense: bool) -> Equilibrium:
         if not dense:
             raise ValueError(
                 f"Complex nudges need the dense method, but this network has {system.n_coordinates} coordinates: use "
                 f"centered or richardson, or raise `dense_size` (now {self.dense_size})."
             )
-        if not gaussian_dense.is_bound(h):
-            refuse(system, params)
-        return _equilibrium(system, params, h, gaussian_dense.complex_state(system, h), None, {"method": "complex"})
+        h = system.hamiltonian(params)
+        bound_or_refused(system, params, h)
+        state = gaussian_dense.complex_state(system, h)
+        return collect(h, state, system.energy(params, state).mean, None, {"method": "complex"})
 
     def respond(
         self, system: AbstractSystem, params: Params, equilibrium: Equilibrium, term: Any, *, tolerance: float
@@ -124,26 +113,22 @@ class GaussianGroundState(AbstractSolver):
         """d(means, covariances)/dbeta in closed form: the Daleckii-Krein formula, or one linear equation for every pole
         and every coordinate of the cost."""
         assert isinstance(system, HarmonicNetwork)  # `solve` has refused the others
-        h, bent, state = system.hamiltonian(params), system.term_form(term), equilibrium.state
+        state = equilibrium.state
         if isinstance(state, GaussianState):
-            change = gaussian_dense.response(system, h, state, bent)
-        else:
-            width = sum(len(gaussian_sparse.support(form)) for form in (bent.stiffness, bent.inverse_mass))
-            needed = 8 * width * (8 * system.n_coordinates + 4 * len(system.edges) * system.components)
-            check_memory(needed, f"The linear response to a cost on {width} coordinates", WIDE_ADVICE, self.memory)
-            change = gaussian_sparse.response(system, h, state, bent)
-        slope = bent.stiffness @ state.mean - bent.force
-        residual = np.linalg.norm(h.stiffness @ change.mean + slope) / max(float(np.linalg.norm(slope)), 1e-300)
-        status = Status.OK if residual <= max(10 * tolerance, 1e-9) else Status.UNCONVERGED
-        if not np.isfinite(residual):
-            status = Status.NOT_FINITE
-        grad = system.force_change(params, state, change)
-        return Response(Estimate.exact(grad), np.asarray(residual), status, {})
+            return respond_dense(system, params, state, term, Occupation(system.hbar, 0.0), tolerance)
+        h, bent = system.hamiltonian(params), system.term_form(term)
+        width = sum(len(gaussian_sparse.support(form)) for form in (bent.stiffness, bent.inverse_mass))
+        needed = 8 * width * (8 * system.n_coordinates + 4 * len(system.edges) * system.components)
+        check_memory(needed, f"The linear response to a cost on {width} coordinates", WIDE_ADVICE, self.memory)
+        change = gaussian_sparse.response(system, h, state, bent)
+        return measured(system, params, h, state, bent, change, tolerance)
 
     def default_scheme(self, free: Equilibrium, term: Any) -> Stencil | LinearResponse:
         """Linear response, which is closed-form; for costs on many nodes of a large network richardson, with beta from
         the curvature of the cost against the softest mode."""
         state = free.state
+        if isinstance(state, GaussianState):
+            return LinearResponse()
         curvature = sum(
             abs(weight) * sum(abs(c) for monomial, c in observable if len(monomial) == 2 and monomial[0][0] == "R")
             for weight, observable in zip(term.weights, term.observables, strict=True)
@@ -151,7 +136,7 @@ class GaussianGroundState(AbstractSolver):
         touched = {
             v for observable in term.observables for monomial, _ in observable if len(monomial) == 2 for v in monomial
         }
-        if isinstance(state, GaussianState) or len(touched) <= FEW or not curvature:
+        if len(touched) <= FEW or not curvature:
             return LinearResponse()
         return richardson(1e-3 * free.stats["omega_min"] ** 2 * float(np.min(state.masses)) / curvature)
 
@@ -160,34 +145,8 @@ class GaussianGroundState(AbstractSolver):
         return phases[0.0]
 
     def accepts_batch(self, system: AbstractSystem) -> bool:
-        """One sample at a time."""
-        return False
+        """Batches are one call below `dense_size` coordinates, and go sample by sample above it."""
+        return isinstance(system, HarmonicNetwork) and system.n_coordinates <= self.dense_size
 
     def __repr__(self) -> str:
         return f"GaussianGroundState(tolerance={self.tolerance:g}, dense_size={self.dense_size})"
-
-
-def _equilibrium(
-    system: HarmonicNetwork,
-    params: Params,
-    h: QuadraticHamiltonian,
-    state: AbstractGaussianState,
-    omega: float | None,
-    stats: dict[str, Any],
-    accurate: bool = True,
-) -> Equilibrium:
-    """Collect what is known; the residual is the net force ||K <r> - f|| on the means."""
-    residual = np.asarray(np.linalg.norm(h.stiffness @ state.mean - h.force))
-    scale = np.linalg.norm(abs(h.stiffness) @ np.abs(state.mean)) + np.linalg.norm(h.force)
-    status = Status.OK if accurate and residual <= 1e-10 * scale else Status.UNCONVERGED
-    energy = system.energy(params, state)
-    if not np.all(np.isfinite(energy.mean)):
-        status = Status.NOT_FINITE
-    return Equilibrium(
-        state=state,
-        energy=energy,
-        residual=residual,
-        gap=np.asarray(system.hbar * omega) if system.hbar and omega is not None else None,
-        status=status,
-        stats=stats,
-    )

@@ -1,10 +1,18 @@
-"""Gaussian ground states by one diagonalisation: all covariances, linear response, complex nudges."""
+"""Gaussian equilibria by one diagonalisation, at any temperature: covariances, linear response, complex nudges.
+
+Batches: every array may have the batch axis first. Samples that share K and A share modes and covariances.
+"""
 
 import numpy as np
 import scipy.linalg
 
+from .gaussian_hamiltonian import QuadraticHamiltonian
+from .gaussian_occupation import Occupation
 from .gaussian_state import GaussianState
-from .oscillators import HarmonicNetwork, Moments, QuadraticHamiltonian
+from .oscillators import HarmonicNetwork, Moments
+
+MATRICES = 8
+"""Matrices of full size held at a time, of every sample."""
 
 
 class Modes:
@@ -15,35 +23,49 @@ class Modes:
 
     def __init__(self, h: QuadraticHamiltonian):
         factor = np.linalg.cholesky(h.inverse_mass.toarray())
-        self.squares, vectors = np.linalg.eigh(factor.T @ h.stiffness.toarray() @ factor)
+        self.squares, vectors = np.linalg.eigh(factor.mT @ h.stiffness.toarray() @ factor)
         self.position = factor @ vectors
-        self.momentum = scipy.linalg.solve_triangular(factor, vectors, trans="T", lower=True)
+        self.momentum = np.linalg.solve(factor.mT, vectors)
 
     @property
     def omega(self) -> np.ndarray:
         return np.sqrt(self.squares)
 
+    def displacement(self, force: np.ndarray) -> np.ndarray:
+        """K^-1 force."""
+        return _apply(self.position, _apply(self.position.mT, force) / self.squares)
 
-def is_bound(h: QuadraticHamiltonian) -> bool:
-    """Whether (the real parts of) K and A are positive definite, beyond rounding."""
-    for matrix in (h.stiffness, h.inverse_mass):
-        values = np.linalg.eigvalsh(matrix.real.toarray())
-        if values[0] <= 1e-14 * len(values) * abs(values[-1]):
-            return False
-    return True
+    def momentum_of(self, drift: np.ndarray) -> np.ndarray:
+        """-A^-1 drift."""
+        return -_apply(self.momentum, _apply(self.momentum.mT, drift))
 
 
-def ground_state(network: HarmonicNetwork, h: QuadraticHamiltonian, modes: Modes) -> GaussianState:
-    """<r> = K^-1 f, <p> = -A^-1 drift, Cov(r, r) = (hbar/2) B omega^-1 B^T, Cov(p, p) = (hbar/2) C omega C^T."""
-    half = 0.5 * network.hbar
-    mean = modes.position @ ((modes.position.T @ h.force) / modes.squares)
+def bytes_needed(network: HarmonicNetwork) -> int:
+    """Memory of a dense solve, of all samples at a time."""
+    return 8 * MATRICES * network.n_coordinates**2 * (network.batch_size or 1)
+
+
+def is_bound(h: QuadraticHamiltonian) -> np.ndarray:
+    """Whether (the real parts of) K and A are positive definite, beyond rounding; of every sample that has its own."""
+    bound = np.asarray(True)
+    for entries in (h.stiffness, h.inverse_mass):
+        values = np.linalg.eigvalsh(entries.toarray().real)
+        bound = bound & (values[..., 0] > 1e-14 * values.shape[-1] * np.abs(values[..., -1]))
+    return bound
+
+
+def equilibrium_state(
+    network: HarmonicNetwork, h: QuadraticHamiltonian, modes: Modes, occupation: Occupation
+) -> GaussianState:
+    """<r> = K^-1 f, <p> = -A^-1 drift, Cov(r, r) = B <x^2> B^T, Cov(p, p) = C <pi^2> C^T."""
+    energy = occupation.energy(modes.omega)
     return GaussianState(
         network.n_sites,
         network.components,
-        mean,
-        -modes.momentum @ (modes.momentum.T @ h.drift),
-        half * (modes.position / modes.omega) @ modes.position.T,
-        half * (modes.momentum * modes.omega) @ modes.momentum.T,
+        modes.displacement(h.force),
+        modes.momentum_of(h.drift),
+        (modes.position * (energy / modes.squares)[..., None, :]) @ modes.position.mT,
+        (modes.momentum * energy[..., None, :]) @ modes.momentum.mT,
     )
 
 
@@ -52,36 +74,49 @@ def complex_state(network: HarmonicNetwork, h: QuadraticHamiltonian) -> Gaussian
 
     Cov(r, r) = (hbar/2) (A K)^(-1/2) A ,      Cov(p, p) = (hbar/2) A^-1 (A K)^(1/2) .
     """
-    k, a = (matrix.toarray().astype(np.complex128) for matrix in (h.stiffness, h.inverse_mass))
-    root = scipy.linalg.sqrtm(a @ k)
+    k, a = (entries.toarray().astype(np.complex128) for entries in (h.stiffness, h.inverse_mass))
+    product = a @ k
+    flat = product.reshape(-1, *product.shape[-2:])
+    root = np.stack([scipy.linalg.sqrtm(matrix) for matrix in flat]).reshape(product.shape)
     half = 0.5 * network.hbar
     return GaussianState(
         network.n_sites,
         network.components,
-        np.linalg.solve(k, h.force),
-        -np.linalg.solve(a, h.drift),
+        np.linalg.solve(k, h.force[..., None])[..., 0],
+        -np.linalg.solve(a, h.drift[..., None])[..., 0],
         half * np.linalg.solve(root, a),
         half * np.linalg.solve(a, root),
     )
 
 
 def response(
-    network: HarmonicNetwork, h: QuadraticHamiltonian, state: GaussianState, bent: QuadraticHamiltonian
+    network: HarmonicNetwork,
+    h: QuadraticHamiltonian,
+    state: GaussianState,
+    bent: QuadraticHamiltonian,
+    occupation: Occupation,
 ) -> Moments:
     """d(moments)/dbeta under H + beta * bent, in closed form.
 
-    With u = B^T K' B and v = C^T A' C, the derivative of the matrix square root (Daleckii and Krein) gives
+    With u = B^T K' B, v = C^T A' C and the divided differences F[a, b] of F(omega^2) = <x^2> and G(omega^2) = <pi^2>,
+    the derivatives of Cov(r, r) = F(A K) A and Cov(p, p) = G(K A) A^-1 (Daleckii and Krein) are
 
-        d<x_a x_b> = (hbar/2) (-u_ab / (w_a w_b) + v_ab) / (w_a + w_b) ,
-        d<pi_a pi_b> = (hbar/2) (u_ab - v_ab w_a w_b) / (w_a + w_b) .
+        d<x_a x_b> = F[a, b] u_ab + G[a, b] v_ab ,      d<pi_a pi_b> = G[a, b] u_ab + w_a^2 w_b^2 F[a, b] v_ab .
     """
     modes = Modes(h)
-    b, c, omega = modes.position, modes.momentum, modes.omega
-    u, v = b.T @ (bent.stiffness @ b), c.T @ (bent.inverse_mass @ c)
-    product, total = np.outer(omega, omega), np.add.outer(omega, omega)
-    half = 0.5 * network.hbar
-    position = half * b @ ((v - u / product) / total) @ b.T
-    momentum = half * c @ ((u - v * product) / total) @ c.T
-    mean = -b @ ((b.T @ (bent.stiffness @ state.mean - bent.force)) / modes.squares)
-    shift = -c @ (c.T @ (bent.inverse_mass @ state.momentum + bent.drift))
-    return Moments(mean, shift, position[network.pairs()], np.diagonal(momentum))
+    b, c, squares = modes.position, modes.momentum, modes.squares
+    u, v = b.mT @ bent.stiffness.toarray() @ b, c.mT @ bent.inverse_mass.toarray() @ c
+    spread, motion = occupation.divided_differences(modes.omega)
+    position = b @ (spread * u + motion * v) @ b.mT
+    momentum = c @ (motion * u + squares[..., :, None] * squares[..., None, :] * spread * v) @ c.mT
+    i, j = network.pairs()
+    return Moments(
+        mean=-modes.displacement(bent.stiffness.apply(state.mean) - bent.force),
+        momentum=modes.momentum_of(bent.inverse_mass.apply(state.momentum) + bent.drift),
+        position_covariance=position[..., i, j],
+        momentum_variance=np.diagonal(momentum, axis1=-2, axis2=-1),
+    )
+
+
+def _apply(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    return (matrix @ vector[..., None])[..., 0]

@@ -13,8 +13,9 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as sla
 
+from .gaussian_hamiltonian import Entries, QuadraticHamiltonian
 from .gaussian_state import SparseGaussianState, lower_entries, shifted
-from .oscillators import HarmonicNetwork, Moments, QuadraticHamiltonian
+from .oscillators import HarmonicNetwork, Moments
 from .rational import Poles, inverse_square_root
 from .sparse_cholesky import SparseCholesky
 
@@ -22,6 +23,7 @@ from .sparse_cholesky import SparseCholesky
 class Factored(NamedTuple):
     """K with the symbolic factorisation of its pattern, the masses and the range of omega^2."""
 
+    matrix: sp.csc_array
     factors: SparseCholesky
     masses: np.ndarray
     low: float
@@ -36,24 +38,25 @@ def factored(h: QuadraticHamiltonian) -> Factored | None:
     Raises:
         ValueError: the inverse masses are not a diagonal matrix.
     """
-    off = h.inverse_mass - sp.diags_array(h.inverse_mass.diagonal(), format="csc")
-    if np.any(off.data):
+    stiffness, inverse_mass = h.stiffness.tosparse(), h.inverse_mass.tosparse()
+    inverse = inverse_mass.diagonal()
+    if np.any((inverse_mass - sp.diags_array(inverse, format="csc")).data):
         raise ValueError(
             "A nudge by products of different momenta needs the dense solver: raise `dense_size`, or use "
             "LinearResponse()."
         )
-    if np.any(h.inverse_mass.diagonal() <= 0):
+    if np.any(inverse <= 0):
         return None
-    factors = SparseCholesky(h.stiffness)
-    if not confined(factors, h.stiffness):
+    factors = SparseCholesky(stiffness)
+    if not confined(factors, stiffness):
         return None
-    root = np.sqrt(h.inverse_mass.diagonal())
-    scaled = sp.csc_array(sp.diags_array(root) @ h.stiffness @ sp.diags_array(root))
+    root = np.sqrt(inverse)
+    scaled = sp.csc_array(sp.diags_array(root) @ stiffness @ sp.diags_array(root))
     high = float(abs(scaled).sum(axis=0).max())
-    inverse = sla.LinearOperator(scaled.shape, matvec=lambda x: factors.solve(x.ravel() / root) / root, dtype=float)
+    solve = sla.LinearOperator(scaled.shape, matvec=lambda x: factors.solve(x.ravel() / root) / root, dtype=float)
     start = np.random.default_rng(0).normal(size=scaled.shape[0])
-    low = float(sla.eigsh(scaled, k=1, sigma=0.0, OPinv=inverse, v0=start, tol=1e-8, return_eigenvectors=False)[0])
-    return Factored(factors, 1 / h.inverse_mass.diagonal(), low, high) if low > 1e-13 * high else None
+    low = float(sla.eigsh(scaled, k=1, sigma=0.0, OPinv=solve, v0=start, tol=1e-8, return_eigenvectors=False)[0])
+    return Factored(stiffness, factors, 1 / inverse, low, high) if low > 1e-13 * high else None
 
 
 def confined(factors: SparseCholesky, matrix: sp.csc_array) -> bool:
@@ -67,7 +70,7 @@ def ground_state(
     network: HarmonicNetwork, h: QuadraticHamiltonian, k: Factored, tolerance: float
 ) -> tuple[SparseGaussianState, Poles]:
     """Means by the factors of K, covariances on its pattern by selected inverses at every pole."""
-    matrix, masses = h.stiffness, k.masses
+    matrix, masses = k.matrix, k.masses
     mean = k.factors.solve(h.force)
     poles = Poles(np.zeros(0), np.zeros(0), 0.0)
     if network.hbar > 0:
@@ -113,12 +116,12 @@ def response(
 
     one linear equation for every pole and every coordinate of the cost.
     """
-    masses, matrix, half = state.masses, h.stiffness, 0.5 * network.hbar
+    masses, matrix, half = state.masses, h.stiffness.tosparse(), 0.5 * network.hbar
     poles = Poles(state.shifts, state.weights, 0.0)
     factors = SparseCholesky(matrix)
     factors.factor(lower_entries(factors, matrix), matrix.diagonal())
-    mean = -factors.solve(bent.stiffness @ state.mean - bent.force)
-    momentum = -masses * (bent.inverse_mass @ state.momentum + bent.drift)
+    mean = -factors.solve(bent.stiffness.apply(state.mean) - bent.force)
+    momentum = -masses * (bent.inverse_mass.apply(state.momentum) + bent.drift)
     i, j = network.pairs()
     position, kinetic = np.zeros(len(i)), np.zeros(len(masses))
     (bend_r, rhs_r), (bend_p, rhs_p) = (_support(form) for form in (bent.stiffness, bent.inverse_mass))
@@ -132,17 +135,18 @@ def response(
     return Moments(mean, momentum, position, kinetic)
 
 
-def support(form: sp.csc_array) -> np.ndarray:
+def support(form: Entries) -> np.ndarray:
     """The coordinates that a quadratic form touches."""
-    return np.flatnonzero(np.diff(form.indptr))
+    return np.unique(form.cols)
 
 
-def _support(form: sp.csc_array) -> tuple[np.ndarray, np.ndarray]:
+def _support(form: Entries) -> tuple[np.ndarray, np.ndarray]:
     """The form on its own coordinates, and the unit vectors of these."""
     sites = support(form)
-    unit = np.zeros((form.shape[0], len(sites)))
+    unit = np.zeros((form.size, len(sites)))
     unit[sites, np.arange(len(sites))] = 1.0
-    return form[sites][:, sites].toarray(), unit
+    rows, cols = np.searchsorted(sites, form.rows), np.searchsorted(sites, form.cols)
+    return Entries(len(sites), rows, cols, form.values).toarray(), unit
 
 
 def _rowwise(left: np.ndarray, right: np.ndarray) -> np.ndarray:

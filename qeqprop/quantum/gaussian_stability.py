@@ -9,8 +9,9 @@ import scipy.sparse.csgraph
 import scipy.sparse.linalg as sla
 
 from ..core.system import Params, replaced
+from .gaussian_hamiltonian import Entries, QuadraticHamiltonian
 from .gaussian_sparse import confined
-from .oscillators import HarmonicNetwork, QuadraticHamiltonian
+from .oscillators import HarmonicNetwork
 from .sparse_cholesky import SparseCholesky
 
 DENSE = 400
@@ -55,12 +56,13 @@ def refuse(network: HarmonicNetwork, params: Params) -> NoReturn:
 
 def is_bound(h: QuadraticHamiltonian) -> bool:
     """Whether K and A are positive definite (their real parts)."""
-    return all(confined(SparseCholesky(m.real), m.real) for m in (h.stiffness, h.inverse_mass))
+    matrices = (entries.tosparse().real for entries in (h.stiffness, h.inverse_mass))
+    return all(confined(SparseCholesky(matrix), matrix) for matrix in matrices)
 
 
 def floating_nodes(network: HarmonicNetwork, h: QuadraticHamiltonian) -> list[int]:
     """Nodes of connected parts that can be shifted at no cost."""
-    matrix = sp.csc_array(h.stiffness.real)
+    matrix = sp.csc_array(h.stiffness.tosparse().real)
     matrix.eliminate_zeros()
     _, labels = scipy.sparse.csgraph.connected_components(matrix, directed=False)
     pull = np.abs(matrix.sum(axis=1))  # the force when everything moves by 1
@@ -79,25 +81,26 @@ def stability_limits(free: QuadraticHamiltonian, bent: QuadraticHamiltonian) -> 
     """
     low, high = -np.inf, np.inf
     for matrix, form in ((free.stiffness, bent.stiffness), (free.inverse_mass, bent.inverse_mass)):
-        if form.nnz and np.any(form.data):
+        if np.any(form.values):
             smallest, largest = _extreme(form, matrix)
             low = max(low, -1 / largest) if largest > 0 else low
             high = min(high, -1 / smallest) if smallest < 0 else high
     return float(low), float(high)
 
 
-def _extreme(form: sp.csc_array, matrix: sp.csc_array) -> tuple[float, float]:
+def _extreme(form: Entries, matrix: Entries) -> tuple[float, float]:
     """Smallest and largest mu of form v = mu matrix v."""
-    n = matrix.shape[0]
-    if n <= DENSE:
+    if matrix.size <= DENSE:
         values = scipy.linalg.eigh(form.toarray(), matrix.toarray(), eigvals_only=True)
     else:
-        factors = SparseCholesky(matrix)
-        confined(factors, matrix)
-        inverse = sla.LinearOperator(matrix.shape, matvec=lambda x: factors.solve(x.ravel()), dtype=float)
-        options = {"k": 1, "M": matrix, "Minv": inverse, "return_eigenvectors": False, "tol": 1e-8}
-        start = np.random.default_rng(0).normal(size=n)
-        values = np.concatenate([sla.eigsh(form, which=which, v0=start, **options) for which in ("SA", "LA")])
+        metric = matrix.tosparse()
+        factors = SparseCholesky(metric)
+        confined(factors, metric)
+        inverse = sla.LinearOperator(metric.shape, matvec=lambda x: factors.solve(x.ravel()), dtype=float)
+        options = {"k": 1, "M": metric, "Minv": inverse, "return_eigenvectors": False, "tol": 1e-8}
+        start = np.random.default_rng(0).normal(size=matrix.size)
+        sparse = form.tosparse()
+        values = np.concatenate([sla.eigsh(sparse, which=which, v0=start, **options) for which in ("SA", "LA")])
     size = np.abs(values).max()
     values = np.where(np.abs(values) > 1e-10 * size, values, 0.0)
     return float(values.min()), float(values.max())

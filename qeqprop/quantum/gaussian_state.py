@@ -19,8 +19,8 @@ class AbstractGaussianState(eqx.Module):
 
     Attributes:
         n_sites, components: the nodes.
-        mean: <r>, shape (n_sites * components,).
-        momentum: <p>; 0 unless a nudge is linear in a momentum.
+        mean: <r>, shape (..., n_sites * components), the batch axis first where there is one.
+        momentum: <p>, the same shape; 0 unless a nudge is linear in a momentum.
     """
 
     n_sites: eqx.AbstractVar[int]
@@ -30,11 +30,11 @@ class AbstractGaussianState(eqx.Module):
 
     @abc.abstractmethod
     def position_covariances(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """Cov(r_i, r_j) of pairs of coordinates."""
+        """Cov(r_i, r_j) of pairs of coordinates, shape (..., pairs); without batch axis where all samples share it."""
 
     @abc.abstractmethod
     def momentum_covariances(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        """Cov(p_i, p_j) of pairs of coordinates."""
+        """Cov(p_i, p_j) of pairs of coordinates, in the same way."""
 
     def expect(self, observable: Any) -> Estimate:
         """<O>, exact, of a polynomial of degree 2 in R and P.
@@ -50,7 +50,7 @@ class AbstractGaussianState(eqx.Module):
         return Estimate(values.mean[..., 0], values.stderr[..., 0])
 
     def expect_all(self, observables: Sequence[Any]) -> Estimate:
-        """Expectation values of K observables, shape (K,)."""
+        """Expectation values of K observables, shape (..., K)."""
         for observable in observables:
             if not isinstance(observable, Quadratic):
                 raise TypeError(
@@ -67,18 +67,21 @@ class AbstractGaussianState(eqx.Module):
 def _expected(parts: list[Half], mean: np.ndarray, covariances: Any) -> np.ndarray:
     """Expectation of every part, with one call for all covariances."""
     left, right = (np.concatenate([getattr(part, side) for part in parts]) for side in ("left", "right"))
-    second = mean[left] * mean[right] + (covariances(left, right) if len(left) else 0.0)
+    second = mean[..., left] * mean[..., right] + (covariances(left, right) if len(left) else 0.0)
     ends = np.cumsum([len(part.left) for part in parts])[:-1]
-    return np.array(
-        [
-            part.values @ mean[part.at] + part.products @ square
-            for part, square in zip(parts, np.split(second, ends), strict=True)
-        ]
-    )
+    values = [
+        mean[..., part.at] @ part.values + square @ part.products
+        for part, square in zip(parts, np.split(second, ends, axis=-1), strict=True)
+    ]
+    return np.stack(values, axis=-1)
 
 
 class GaussianState(AbstractGaussianState):
-    """A Gaussian state with its full covariance matrices, each (n, n) with n = n_sites * components."""
+    """A Gaussian state, or a batch of them, with full covariance matrices.
+
+    With n = n_sites * components the covariances have shape (n, n) where all samples share them (the stiffness does not
+    depend on the sample), else (batch, n, n).
+    """
 
     n_sites: int = eqx.field(static=True)
     components: int = eqx.field(static=True)
@@ -88,13 +91,14 @@ class GaussianState(AbstractGaussianState):
     momentum_covariance: np.ndarray
 
     def position_covariances(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        return self.position_covariance[i, j]
+        return self.position_covariance[..., i, j]
 
     def momentum_covariances(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-        return self.momentum_covariance[i, j]
+        return self.momentum_covariance[..., i, j]
 
     def __repr__(self) -> str:
-        return f"GaussianState({self.n_sites} nodes, components={self.components})"
+        batch = f", batch of {len(self.mean)}" if self.mean.ndim > 1 else ""
+        return f"GaussianState({self.n_sites} nodes, components={self.components}{batch})"
 
 
 class SparseGaussianState(AbstractGaussianState):

@@ -16,7 +16,9 @@ import numpy as np
 from ..core.estimate import Estimate
 from ..core.solver import Equilibrium
 from ..core.status import Status
+from ..core.system import Params
 from .exact_spins import check_large
+from .operators import OperatorSystem
 from .spins import AbstractSpinSystem, SpinHamiltonian
 from .states import BilinearState
 
@@ -31,9 +33,15 @@ Correct = Callable[[np.ndarray, complex, np.ndarray], np.ndarray]
 
 
 def solve(
-    solver: "ExactDiagonalization", system: AbstractSpinSystem, h: SpinHamiltonian, init: Equilibrium | None
+    solver: "ExactDiagonalization",
+    system: AbstractSpinSystem | OperatorSystem,
+    params: Params,
+    init: Equilibrium | None,
 ) -> Equilibrium:
     """The eigenvector of a complex symmetric Hamiltonian nearest to `init`; a batch goes sample by sample."""
+    if isinstance(system, OperatorSystem):
+        raise ValueError("An OperatorSystem cannot be nudged by a complex strength: use centered or richardson.")
+    h = system.hamiltonian(params)
     if h.realified:
         raise ValueError(
             "Holomorphic EP needs a Hamiltonian and a cost with an even number of Y's in every string (real matrices): "

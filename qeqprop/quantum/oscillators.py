@@ -1,18 +1,18 @@
 """Networks of masses and springs: quantum at hbar > 0, classical elastic networks at hbar = 0."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
 from ..core.graph import Edges, check_count, check_edges
 from ..core.nudge import WeightedObservables
 from ..core.system import AbstractSystem, Params, real_array, replaced
-from .quadratic import Half, Quadratic, halves
+from .gaussian_hamiltonian import Entries, QuadraticHamiltonian, combined, deposited, spring_entries
+from .quadratic import Quadratic, halves
 
 if TYPE_CHECKING:
     from .gaussian import GaussianGroundState
@@ -21,21 +21,11 @@ ABSENT = {"k": 1.0, "l": 0.0, "kappa": 0.0, "f": 0.0, "m": 1.0}
 """Values of what is neither trained nor given."""
 
 
-class QuadraticHamiltonian(NamedTuple):
-    """H = p.A.p/2 + r.K.r/2 - force.r + drift.p + constant over coordinates site * components + component.
-
-    K (`stiffness`) and A (`inverse_mass`) are sparse and symmetric; every spring has its entry in K, also where k = 0.
-    """
-
-    stiffness: sp.csc_array
-    inverse_mass: sp.csc_array
-    force: np.ndarray
-    drift: np.ndarray
-    constant: complex
-
-
 class Moments(NamedTuple):
-    """What the forces of a network depend on: means, Cov(r_i, r_j) of `HarmonicNetwork.pairs`, and Var(p_i)."""
+    """What the forces of a network depend on: means, Cov(r_i, r_j) of `HarmonicNetwork.pairs`, and Var(p_i).
+
+    Of a batch the means have the batch axis first, and the covariances where they differ from sample to sample.
+    """
 
     mean: np.ndarray
     momentum: np.ndarray
@@ -123,7 +113,8 @@ class HarmonicNetwork(AbstractSystem):
 
     @property
     def batch_size(self) -> int | None:
-        return self.inputs.shape[0] if self.input_shape and self.inputs.ndim > len(self.input_shape) else None
+        axes = [self._input_batch(), *(term.weights.shape[:-1] for term, _ in self.nudges)]
+        return max((shape[0] for shape in axes if shape), default=None)
 
     def with_inputs(self, inputs: ArrayLike) -> "HarmonicNetwork":
         """The network with forces on its input sites; a leading axis is the batch axis."""
@@ -165,67 +156,90 @@ class HarmonicNetwork(AbstractSystem):
         Raises:
             ValueError: a mass that is not positive.
         """
-        k, rest, kappa, f, m = (self._value(name, params) for name in ("k", "l", "kappa", "f", "m"))
-        if np.any(m <= 0):
-            site = int(np.argmin(m))
-            raise ValueError(f"Argument `m` must be positive, but is {m[site]} at site {site}.")
+        k, rest, kappa, m = (self.value(name, params) for name in ("k", "l", "kappa", "m"))
         i, j = self._ends()
-        tension = k[:, None] * rest
-        force = np.array(f)
-        np.add.at(force, i, tension)
-        np.subtract.at(force, j, tension)
-        if self.input_sites:
-            force[list(self.input_sites)] += self.inputs.reshape(len(self.input_sites), self.components)
-        a, b = self._coordinates(i), self._coordinates(j)
-        springs, every = np.repeat(k, self.components), np.arange(self.n_coordinates)
-        stiffness = _symmetric(
-            self.n_coordinates,
-            np.concatenate([every, a, b, a, b]),
-            np.concatenate([every, a, b, b, a]),
-            np.concatenate([np.repeat(kappa, self.components), springs, springs, -springs, -springs]),
+        tension, force = k[:, None] * rest, self.applied_force(params)
+        force += deposited(force.shape[-2:], i, tension) - deposited(force.shape[-2:], j, tension)
+        springs, on_site, inverse = (np.repeat(value, self.components) for value in (k, kappa, 1 / m))
+        every, flat = np.arange(self.n_coordinates), (*force.shape[:-2], self.n_coordinates)
+        h = QuadraticHamiltonian(
+            stiffness=spring_entries(on_site, springs, self._coordinates(i), self._coordinates(j)),
+            inverse_mass=Entries(self.n_coordinates, every, every, inverse),
+            force=force.reshape(flat),
+            drift=np.zeros(flat),
+            constant=np.asarray(0.5 * np.sum(tension * rest)),
         )
-        masses = _symmetric(self.n_coordinates, every, every, np.repeat(1 / m, self.components))
-        constant = 0.5 * float(np.sum(tension * rest))
-        h = QuadraticHamiltonian(stiffness, masses, force.ravel(), np.zeros(self.n_coordinates), constant)
         for term, strength in self.nudges:
-            bent = self.term_form(term)
-            h = QuadraticHamiltonian(
-                _added(h.stiffness, strength, bent.stiffness),
-                _added(h.inverse_mass, strength, bent.inverse_mass),
-                h.force + strength * bent.force,
-                h.drift + strength * bent.drift,
-                h.constant + strength * bent.constant,
-            )
+            h = h.plus(strength, self.term_form(term))
         return h
+
+    def value(self, name: str, params: Params) -> np.ndarray:
+        """A parameter, trained or fixed; l and f with their axis of components.
+
+        Raises:
+            ValueError: a mass that is not positive.
+        """
+        value = params[name] if name in params else self.fixed[name]
+        if name == "m" and np.any(value <= 0):
+            site = int(np.argmin(value))
+            raise ValueError(f"Argument `m` must be positive, but is {value[site]} at site {site}.")
+        return value.reshape(-1, self.components) if name in ("l", "f") else value
+
+    def applied_force(self, params: Params) -> np.ndarray:
+        """f and the inputs, shape (..., n_sites, components)."""
+        f = self.value("f", params)
+        batch = () if self.batch_size is None else (self.batch_size,)
+        force = np.array(np.broadcast_to(f, (*batch, *f.shape)))
+        if self.input_sites:
+            pull = self.inputs.reshape(*self._input_batch(), len(self.input_sites), self.components)
+            force[..., list(self.input_sites), :] += pull
+        return force
 
     def term_form(self, term: WeightedObservables) -> QuadraticHamiltonian:
         """A nudging term as the quadratic Hamiltonian that it adds."""
         parts = [halves(observable, self.n_sites, self.components) for observable in term.observables]
-        stiffness, slope = _combined([position for _, position, _ in parts], term.weights, self.n_coordinates)
-        inverse_mass, drift = _combined([momentum for _, _, momentum in parts], term.weights, self.n_coordinates)
-        constant = float(term.weights @ np.array([constant for constant, _, _ in parts]))
+        stiffness, slope = combined([position for _, position, _ in parts], term.weights, self.n_coordinates)
+        inverse_mass, drift = combined([momentum for _, _, momentum in parts], term.weights, self.n_coordinates)
+        constant = np.asarray(term.weights @ np.array([constant for constant, _, _ in parts]))
         return QuadraticHamiltonian(stiffness, inverse_mass, -slope, drift, constant)
+
+    def sample(self, index: int) -> "HarmonicNetwork":
+        """One network of a batch; a single network itself."""
+        inputs = self.inputs[index] if self._input_batch() else self.inputs
+        nudges = tuple(
+            (WeightedObservables(term.observables, term.weights[index] if term.weights.ndim > 1 else term.weights), b)
+            for term, b in self.nudges
+        )
+        return replaced(self, inputs=inputs, nudges=nudges)
 
     def energy(self, params: Params, state: Any) -> Estimate:
         """<H>, nudges included."""
         h = self.hamiltonian(params)
-        r, p = state.mean, state.momentum
-        k, a = sp.coo_array(h.stiffness), sp.coo_array(h.inverse_mass)
-        classical = 0.5 * (r @ (h.stiffness @ r) + p @ (h.inverse_mass @ p)) - h.force @ r + h.drift @ p + h.constant
-        potential = k.data @ state.position_covariances(*k.coords)
-        kinetic = a.data @ state.momentum_covariances(*a.coords)
-        return Estimate.exact(np.asarray(classical + 0.5 * (potential + kinetic)))
+
+        def value(state: Any) -> np.ndarray:
+            r, p, k, a = state.mean, state.momentum, h.stiffness, h.inverse_mass
+            pull, drag = 0.5 * k.apply(r) - h.force, 0.5 * a.apply(p) + h.drift
+            classical = np.sum(r * pull, axis=-1) + np.sum(p * drag, axis=-1) + h.constant
+            potential = np.sum(k.values * state.position_covariances(k.rows, k.cols), axis=-1)
+            kinetic = np.sum(a.values * state.momentum_covariances(a.rows, a.cols), axis=-1)
+            return np.asarray(classical + 0.5 * (potential + kinetic))
+
+        return _estimate(value, state)
 
     def param_grad(self, params: Params, state: Any) -> Estimate:
         """<dH/dtheta> at fixed state:
 
         d/dk = <(r_i - r_j - l)^2>/2, d/dl = -k <r_i - r_j - l>, d/dkappa = <r^2>/2, d/df = -<r>, d/dm = -<p^2>/(2 m^2).
         """
-        every = np.arange(self.n_coordinates)
-        covariance = state.position_covariances(*self.pairs())
-        means = self._means(state.mean, state.momentum)
-        squares = self._spread(covariance, state.momentum_covariances(every, every))
-        return Estimate.exact(self._forces(params, means, means, squares, 0.5, self._value("l", params)))
+        every, rest = np.arange(self.n_coordinates), self.value("l", params)
+
+        def forces(state: Any) -> Params:
+            covariance = state.position_covariances(*self.pairs())
+            means = self._means(state.mean, state.momentum)
+            squares = self._spread(covariance, state.momentum_covariances(every, every))
+            return self._forces(params, means, means, squares, 0.5, rest)
+
+        return _estimate(forces, state)
 
     def force_change(self, params: Params, state: Any, change: Moments) -> Params:
         """The derivative of the forces along a change of the moments of `state`."""
@@ -246,35 +260,39 @@ class HarmonicNetwork(AbstractSystem):
         """<dH/dtheta> (`changed` = `means`, factor 1/2: the squares of the means) or its derivative (factor 1)."""
         (r, p), (r2, p2), (edge, site, kinetic) = means, changed, squares
         i, j = self._ends()
-        k, rest, m = (self._value(name, params) for name in ("k", "l", "m"))
-        stretch, stretch2 = r[i] - r[j] - rest, r2[i] - r2[j] - changed_rest
+        k, rest, m = (self.value(name, params) for name in ("k", "l", "m"))
+        stretch, stretch2 = (x[..., i, :] - x[..., j, :] - offset for x, offset in ((r, rest), (r2, changed_rest)))
         forces = {
-            "k": factor * np.sum(stretch * stretch2, axis=1) + 0.5 * edge,
+            "k": factor * np.sum(stretch * stretch2, axis=-1) + 0.5 * edge,
             "l": -k[:, None] * stretch2,
-            "kappa": factor * np.sum(r * r2, axis=1) + 0.5 * site,
+            "kappa": factor * np.sum(r * r2, axis=-1) + 0.5 * site,
             "f": -r2,
-            "m": -(factor * np.sum(p * p2, axis=1) + 0.5 * kinetic) / m**2,
+            "m": -(factor * np.sum(p * p2, axis=-1) + 0.5 * kinetic) / m**2,
         }
-        return {name: forces[name].reshape(self._shape(name)) for name in self.trainable}
+        batch = r2.shape[:-2]
+        return {name: forces[name].reshape(*batch, *self._shape(name)) for name in self.trainable}
 
     def _means(self, mean: np.ndarray, momentum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return mean.reshape(-1, self.components), momentum.reshape(-1, self.components)
+        return self._by_site(mean), self._by_site(momentum)
+
+    def _by_site(self, values: np.ndarray) -> np.ndarray:
+        """(..., coordinates) -> (..., sites, components); the same of springs."""
+        return values.reshape(*values.shape[:-1], -1, self.components)
 
     def _spread(self, covariance: np.ndarray, kinetic: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Var(r_i - r_j) of the springs, Var(r_i) and Var(p_i), summed over the components."""
-        d, split = self.components, self.n_coordinates
         i, j = self._ends()
-        site, shared = (part.reshape(-1, d).sum(axis=1) for part in (covariance[:split], covariance[split:]))
-        return site[i] + site[j] - 2 * shared, site, kinetic.reshape(-1, d).sum(axis=1)
-
-    def _value(self, name: str, params: Params) -> np.ndarray:
-        """A parameter, trained or fixed; l and f with their axis of components."""
-        value = params[name] if name in params else self.fixed[name]
-        return value.reshape(-1, self.components) if name in ("l", "f") else value
+        parts = (covariance[..., : self.n_coordinates], covariance[..., self.n_coordinates :], kinetic)
+        site, shared, moving = (self._by_site(part).sum(axis=-1) for part in parts)
+        return site[..., i] + site[..., j] - 2 * shared, site, moving
 
     def _shape(self, name: str) -> tuple[int, ...]:
         count = len(self.edges) if name in ("k", "l") else self.n_sites
         return (count, self.components) if name in ("l", "f") and self.components > 1 else (count,)
+
+    def _input_batch(self) -> tuple[int, ...]:
+        """The batch axis of the inputs, or nothing."""
+        return self.inputs.shape[: self.inputs.ndim - len(self.input_shape or (0,))]
 
     def _ends(self) -> tuple[np.ndarray, np.ndarray]:
         ends = np.array(self.edges, dtype=np.int64).reshape(-1, 2)
@@ -304,27 +322,11 @@ class HarmonicNetwork(AbstractSystem):
         )
 
 
-def _symmetric(n: int, rows: np.ndarray, cols: np.ndarray, values: np.ndarray) -> sp.csc_array:
-    """A sparse array from entries that are summed; explicit zeros stay in the pattern."""
-    return sp.csc_array(sp.coo_array((values, (rows, cols)), shape=(n, n)))
-
-
-def _added(matrix: sp.csc_array, strength: complex, other: sp.csc_array) -> sp.csc_array:
-    """matrix + strength * other, on the union of the patterns (SciPy's sum drops zeros)."""
-    one, two = sp.coo_array(matrix), sp.coo_array(other)
-    rows, cols = (np.concatenate(pair) for pair in zip(one.coords, two.coords, strict=True))
-    return _symmetric(matrix.shape[0], rows, cols, np.concatenate([one.data, strength * two.data]))
-
-
-def _combined(parts: Sequence[Half], weights: np.ndarray, n: int) -> tuple[sp.csc_array, np.ndarray]:
-    """Hessian and slope at 0 of sum_k weights[k] * parts[k]."""
-    slope = np.zeros(n)
-    for part, weight in zip(parts, weights, strict=True):
-        np.add.at(slope, part.at, weight * part.values)
-    left, right = (np.concatenate([getattr(part, side) for part in parts]) for side in ("left", "right"))
-    values = np.concatenate([weight * part.products for part, weight in zip(parts, weights, strict=True)])
-    rows, cols = np.concatenate([left, right]), np.concatenate([right, left])
-    return _symmetric(n, rows, cols, np.concatenate([values, values])), slope
+def _estimate(function: Callable[[Any], Any], state: Any) -> Estimate:
+    """A function of the moments of a state; of a measured state from its sample, with the error of its replicas."""
+    if hasattr(state, "replicas"):  # a sample: `MeasuredOscillators`
+        return Estimate.jackknife(function(state.moments), function(state.replicas))
+    return Estimate.exact(function(state))
 
 
 def _check_names(trainable: Sequence[str]) -> tuple[str, ...]:

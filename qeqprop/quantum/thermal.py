@@ -1,4 +1,4 @@
-"""Gibbs states by full diagonalisation, and their exact (Kubo-Mori) response."""
+"""Gibbs states, exact: by full diagonalisation, or in closed form where they are Gaussian, with their response."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -15,7 +15,11 @@ from ..core.scheme import LinearResponse, Stencil, balanced_nudge
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
+from .gaussian_equilibrium import respond_dense, solve_dense
+from .gaussian_occupation import Occupation
+from .gaussian_state import GaussianState
 from .operators import MatrixOperator, OperatorSystem
+from .oscillators import HarmonicNetwork
 from .pauli import PauliSum
 from .spins import AbstractSpinSystem
 
@@ -23,6 +27,7 @@ MAX_DIM = 4096
 """Largest dimension that is diagonalised: 12 spins, a minute."""
 MATRICES = 6
 """Matrices of full size held at a time."""
+GAUSSIAN_ADVICE = "Use fewer nodes, or fewer samples at a time; at T = 0 GaussianGroundState has a sparse method."
 
 
 class ThermalState(eqx.Module):
@@ -81,7 +86,12 @@ class ThermalState(eqx.Module):
 
 
 class GibbsState(AbstractSolver):
-    r"""Thermal equilibrium at a temperature, exactly: rho = exp(-H/T) / Z, by diagonalising all of H.
+    r"""Thermal equilibrium at a temperature, exactly: rho = exp(-H/T) / Z.
+
+    Spin networks and operator systems: by diagonalising all of H. A `HarmonicNetwork`: in closed form, from its normal
+    modes (a mode of frequency omega has <pi^2> = omega^2 <x^2> = (hbar omega/2) coth(hbar omega/2T)), for whole batches;
+    at hbar = 0 this is the classical Gibbs state with covariances T K^-1 and T M, its entropy that of the phase-space
+    density in units of 2 pi.
 
     It minimises the free energy F = E - T S, which therefore is the `energy` of the equilibrium (the identity
     dF/dbeta = <C>_beta holds for it); `stats` has the mean energy and the entropy. Equilibrium propagation is exact for
@@ -90,13 +100,15 @@ class GibbsState(AbstractSolver):
     .. math:: \\frac{d\\langle A \\rangle}{d\\beta} = \\sum_{mn} \\frac{p_m - p_n}{E_m - E_n} A_{mn} C_{nm}
               + \\frac{\\langle A \\rangle \\langle C \\rangle}{T} ,
 
-    with -p_m/T where E_m = E_n. It is -Cov(A, C)/T only where A or C commutes with H.
+    with -p_m/T where E_m = E_n. It is -Cov(A, C)/T only where A or C commutes with H. For oscillators it is the
+    derivative of the Gaussian's moments, by divided differences of the modes' variances.
 
     Args:
         temperature: T > 0, with k_B = 1.
 
     Raises (from `solve`):
-        ValueError: more than 12 spins, or a dimension above 4096. MemoryError: the matrices do not fit.
+        ValueError: more than 12 spins, or a dimension above 4096; an unbound network of oscillators. MemoryError: the
+            matrices do not fit.
 
     Reference: R. Kubo, J. Phys. Soc. Jpn. 12, 570 (1957); H. Mori, Prog. Theor. Phys. 33, 423 (1965).
 
@@ -130,6 +142,8 @@ class GibbsState(AbstractSolver):
         self, system: AbstractSystem, params: Params, *, init: Equilibrium | None = None, key: Any = None
     ) -> Equilibrium:
         """The Gibbs state. It is unique: `init` and `key` are not used."""
+        if isinstance(system, HarmonicNetwork):
+            return solve_dense(system, params, Occupation(system.hbar, self.temperature), GAUSSIAN_ADVICE)
         n_sites, matrix = _dense(system, params)
         levels, vectors = scipy.linalg.eigh(matrix)
         weights = np.exp(-(levels - levels[0]) / self.temperature)
@@ -157,6 +171,9 @@ class GibbsState(AbstractSolver):
         self, system: AbstractSystem, params: Params, equilibrium: Equilibrium, term: Any, *, tolerance: float
     ) -> Response:
         """The derivative of the density matrix along the term, measured by all forces."""
+        if isinstance(system, HarmonicNetwork):
+            occupation = Occupation(system.hbar, self.temperature)
+            return respond_dense(system, params, equilibrium.state, term, occupation, tolerance)
         state: ThermalState = equilibrium.state
         vectors = state.vectors
         kicked = sum(
@@ -176,7 +193,10 @@ class GibbsState(AbstractSolver):
         return Response(Estimate.exact(grad), equilibrium.residual, Status.OK if finite else Status.NOT_FINITE, {})
 
     def default_scheme(self, free: Equilibrium, term: Any) -> Stencil | LinearResponse:
-        """centered(beta), beta small against the temperature or half the level spacing, whichever is larger."""
+        """centered(beta), beta small against the temperature or half the level spacing, whichever is larger; linear
+        response for oscillators, where it is closed-form."""
+        if isinstance(free.state, GaussianState):
+            return LinearResponse()
         scale = max(self.temperature, free.stats["level_spacing"] / 2)
         return balanced_nudge(float(free.residual), scale, float(np.max(term.norm_bound())))
 
@@ -185,8 +205,8 @@ class GibbsState(AbstractSolver):
         return phases[0.0]
 
     def accepts_batch(self, system: AbstractSystem) -> bool:
-        """Batches go sample by sample."""
-        return False
+        """Batches of oscillator networks are one call; other systems go sample by sample."""
+        return isinstance(system, HarmonicNetwork)
 
     def __repr__(self) -> str:
         return f"GibbsState(temperature={self.temperature:g})"
@@ -209,7 +229,9 @@ def _dense(system: AbstractSystem, params: Params) -> tuple[int, np.ndarray]:
         _check_size(system.dim, 0)
         return 0, system.matrix(params).toarray()
     if not isinstance(system, AbstractSpinSystem):
-        raise TypeError(f"GibbsState solves spin networks and operator systems, not {type(system).__name__}.")
+        raise TypeError(
+            f"GibbsState solves spin networks, operator systems and harmonic networks, not {type(system).__name__}."
+        )
     _check_size(1 << system.n_sites, system.n_sites)
     weighted = zip(system.strengths(params), system.operators(), strict=True)
     total = PauliSum((x, z, w * c) for w, operator in weighted for x, z, c in operator)

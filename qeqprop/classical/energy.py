@@ -1,0 +1,311 @@
+"""Classical systems: an energy of coordinates, and what a minimiser needs to know of it.
+
+A state is a point s. `AbstractEnergySystem` gives value, slope and curvature of the energy (nudges included) by the *free*
+coordinates, and the derivatives by the parameters. `EnergySystem` takes all of them from one function written in JAX.
+"""
+
+import abc
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import ArrayLike
+
+from ..core.estimate import Estimate
+from ..core.precision import jax_float64
+from ..core.system import AbstractSystem, Params, real_array, replaced
+from .state_cost import Coordinates, StateTerm
+
+if TYPE_CHECKING:
+    from .minimize import Minimizer
+
+Nudge = tuple[StateTerm, float]
+Matrix = Any  # a dense array, or a sparse one in CSC format
+
+
+class PointState(eqx.Module):
+    """A point in configuration space.
+
+    Attributes:
+        position: the coordinates, their node axis first.
+        curvature: the factorised second derivative at (or near) it, where the solver made one.
+    """
+
+    position: np.ndarray
+    curvature: Any = None
+
+    def expect(self, observable: Any) -> Estimate:
+        """The value of an observable at this point, e.g. of `Coordinates([0, 3])`."""
+        return self.expect_all((observable,))
+
+    def expect_all(self, observables: Sequence[Any]) -> Estimate:
+        """The coordinates that the observables read, in one row."""
+        for observable in observables:
+            if not isinstance(observable, Coordinates):
+                raise TypeError(f"A classical state shows `Coordinates`, not {type(observable).__name__}.")
+        return Estimate.exact(np.concatenate([np.ravel(o.of(self.position)) for o in observables]))
+
+    def __repr__(self) -> str:
+        return f"PointState(coordinates {self.position.shape})"
+
+
+class AbstractEnergySystem(AbstractSystem):
+    """An energy of coordinates, of which some are free. Vectors of free coordinates have shape (n_free,)."""
+
+    nudges: eqx.AbstractVar[tuple[Nudge, ...]]
+
+    @property
+    @abc.abstractmethod
+    def state_shape(self) -> tuple[int, ...]:
+        """Shape of a state's coordinates, the node axis first."""
+
+    @property
+    @abc.abstractmethod
+    def free(self) -> np.ndarray:
+        """Flat indices of the free coordinates."""
+
+    @abc.abstractmethod
+    def start(self) -> np.ndarray:
+        """Where a minimisation starts; the coordinates that are not free have their values here."""
+
+    @abc.abstractmethod
+    def bare_value(self, params: Params, position: np.ndarray) -> float:
+        """The energy without nudges."""
+
+    @abc.abstractmethod
+    def bare_slope(self, params: Params, position: np.ndarray) -> np.ndarray:
+        """Its derivative by the free coordinates."""
+
+    @abc.abstractmethod
+    def bare_curvature(self, params: Params, position: np.ndarray) -> Matrix:
+        """Its second derivative by the free coordinates, dense or sparse."""
+
+    @abc.abstractmethod
+    def forces(self, params: Params, position: np.ndarray) -> Params:
+        """dE/dtheta at a fixed point."""
+
+    @abc.abstractmethod
+    def force_change(self, params: Params, position: np.ndarray, step: np.ndarray) -> Params:
+        """The derivative of `forces` along a displacement of the free coordinates."""
+
+    def value(self, params: Params, position: np.ndarray) -> float:
+        """The energy, nudges included."""
+        return self.bare_value(params, position) + sum(beta * term.value(position) for term, beta in self.nudges)
+
+    def slope(self, params: Params, position: np.ndarray) -> np.ndarray:
+        """Its derivative by the free coordinates."""
+        return self.bare_slope(params, position) + sum(
+            (beta * self.term_slope(term, position) for term, beta in self.nudges), np.zeros(len(self.free))
+        )
+
+    def curvature(self, params: Params, position: np.ndarray) -> Matrix:
+        """Its second derivative by the free coordinates."""
+        matrix = self.bare_curvature(params, position)
+        for term, beta in self.nudges:
+            block, rows = self.term_block(term, position)
+            i, j = (index.ravel() for index in np.meshgrid(rows, rows, indexing="ij"))
+            whole = beta * sp.csc_array((block.ravel(), (i, j)), shape=matrix.shape)
+            matrix = matrix + (whole if sp.issparse(matrix) else whole.toarray())
+        return matrix
+
+    def term_slope(self, term: StateTerm, position: np.ndarray) -> np.ndarray:
+        """The derivative of a nudging term by the free coordinates."""
+        whole = np.zeros(self.state_shape)
+        nodes = slice(None) if term.coordinates.nodes is None else np.asarray(term.coordinates.nodes, int)
+        whole[nodes] = term.slope(position)
+        return whole.ravel()[self.free]
+
+    def term_block(self, term: StateTerm, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The second derivative of a nudging term by the free coordinates that it reads, and which these are."""
+        place = np.full(position.size, -1)
+        place[self.free] = np.arange(len(self.free))
+        rows = np.ravel(term.coordinates.of(place.reshape(position.shape)))
+        return term.curvature(position)[np.ix_(rows >= 0, rows >= 0)], rows[rows >= 0]
+
+    def energy(self, params: Params, state: Any) -> Estimate:
+        """The energy of a state, nudges included."""
+        return Estimate.exact(np.asarray(self.value(params, state.position)))
+
+    def param_grad(self, params: Params, state: Any) -> Estimate:
+        """dE/dtheta at a fixed state."""
+        return Estimate.exact(self.forces(params, state.position))
+
+    def nudged(self, term: Any, strength: complex) -> "AbstractEnergySystem":
+        """The system with energy E + strength * term."""
+        if not isinstance(term, StateTerm):
+            raise TypeError("A classical system is nudged by a `StateCost`, but not by quantum observables.")
+        nodes = term.coordinates.nodes
+        if nodes is not None and max(nodes) >= self.state_shape[0]:
+            raise ValueError(
+                f"Argument `nodes` of the cost has node {max(nodes)}, but the system has {self.state_shape[0]} nodes "
+                f"(0 to {self.state_shape[0] - 1})."
+            )
+        return replaced(self, nudges=(*self.nudges, (term, float(np.real(strength)))))
+
+    def default_solver(self) -> "Minimizer":
+        from .minimize import Minimizer
+
+        return Minimizer()
+
+
+class EnergySystem(AbstractEnergySystem):
+    """Any smooth energy of real coordinates: bring your own potential.
+
+    Args:
+        potential: `potential(params, state, inputs) -> scalar`, written with `jax.numpy`; `params` is a dict of arrays,
+            `state` an array of shape `shape`, `inputs` an array or None. Forces and Hessians come from autodiff.
+        shape: of the state, node axis first.
+        params: name -> shape of the parameters.
+        inputs: shape of one sample's inputs, None for none.
+        start: where minimisations start; None takes zeros.
+
+    Raises:
+        TypeError, ValueError: bad shapes; a potential that does not return a scalar, before anything is solved.
+
+    Example:
+        >>> import jax.numpy as jnp, qeqprop as qp
+        >>> well = qp.classical.EnergySystem(
+        ...     lambda p, s, x: (s**4).sum() / 4 + p["k"] @ s**2 / 2 - p["f"] @ s, (2,), {"k": (2,), "f": (2,)})
+        >>> params = {"k": [1.0, 2.0], "f": [0.5, -1.0]}
+        >>> out = qp.ep_gradient(well, params, qp.classical.StateCost(lambda s, y: (s[0] - y) ** 2), 1.0)
+        >>> print(out.grad["f"][:1].round(6))
+        [-0.748749]
+    """
+
+    potential: Callable[[Any, Any, Any], Any] = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
+    sample_shape: tuple[int, ...] | None = eqx.field(static=True)
+    origin: np.ndarray
+    inputs: np.ndarray | None
+    nudges: tuple[Nudge, ...]
+
+    def __init__(
+        self,
+        potential: Callable[[Any, Any, Any], Any],
+        shape: tuple[int, ...],
+        params: Mapping[str, tuple[int, ...]],
+        *,
+        inputs: tuple[int, ...] | None = None,
+        start: ArrayLike | None = None,
+    ):
+        if not callable(potential):
+            raise TypeError(f"Argument `potential` must be callable, but is {type(potential).__name__}.")
+        if not isinstance(params, Mapping) or not params:
+            raise TypeError("Argument `params` must be a non-empty dict {name: shape}.")
+        self.potential = potential
+        self.shape = _check_shape(shape, "shape")
+        self.shapes = tuple((str(name), _check_shape(s, f"params[{name!r}]")) for name, s in params.items())
+        self.sample_shape = None if inputs is None else _check_shape(inputs, "inputs")
+        self.origin = np.zeros(self.shape) if start is None else real_array(start, "start", self.shape)
+        self.inputs = None if self.sample_shape is None else np.zeros(self.sample_shape)
+        self.nudges = ()
+        self._check_scalar()
+
+    def _check_scalar(self) -> None:
+        jax = jax_float64()
+        zeros = {name: np.zeros(shape) for name, shape in self.shapes}
+        out = jax.eval_shape(self.potential, zeros, self.origin, self.inputs)
+        if getattr(out, "shape", None) != ():
+            raise ValueError(f"Argument `potential` must return a scalar, but returns {out}.")
+
+    @property
+    def param_shapes(self) -> dict[str, tuple[int, ...]]:
+        return dict(self.shapes)
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        return self.sample_shape
+
+    @property
+    def batch_size(self) -> int | None:
+        if self.inputs is None or self.inputs.ndim == len(self.sample_shape or ()):
+            return None
+        return len(self.inputs)
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        return self.shape
+
+    @property
+    def free(self) -> np.ndarray:
+        return np.arange(self.origin.size)
+
+    def start(self) -> np.ndarray:
+        return self.origin
+
+    def with_inputs(self, inputs: ArrayLike) -> "EnergySystem":
+        """The system with its inputs set; a leading axis is the batch axis."""
+        if self.sample_shape is None:
+            raise ValueError("Argument `inputs` must be None: this system takes no inputs.")
+        array = real_array(inputs, "inputs")
+        if array.shape[-len(self.sample_shape) :] != self.sample_shape or array.ndim > len(self.sample_shape) + 1:
+            raise ValueError(
+                f"Argument `inputs` must have shape {self.sample_shape}, or that with a batch axis in front, but has "
+                f"shape {array.shape}."
+            )
+        return replaced(self, inputs=array)
+
+    def init_params(self, rng: np.random.Generator | int) -> Params:
+        """Normal random numbers."""
+        rng = np.random.default_rng(rng)
+        return {name: rng.normal(size=shape) for name, shape in self.shapes}
+
+    def bare_value(self, params: Params, position: np.ndarray) -> float:
+        return float(_derivatives(self.potential).value(params, position, self.inputs))
+
+    def bare_slope(self, params: Params, position: np.ndarray) -> np.ndarray:
+        return np.asarray(_derivatives(self.potential).slope(params, position, self.inputs)).ravel()
+
+    def bare_curvature(self, params: Params, position: np.ndarray) -> Matrix:
+        matrix = np.asarray(_derivatives(self.potential).curvature(params, position, self.inputs))
+        return matrix.reshape(position.size, position.size)
+
+    def forces(self, params: Params, position: np.ndarray) -> Params:
+        return _arrays(_derivatives(self.potential).forces(params, position, self.inputs))
+
+    def force_change(self, params: Params, position: np.ndarray, step: np.ndarray) -> Params:
+        along = step.reshape(self.shape)
+        return _arrays(_derivatives(self.potential).force_change(params, position, self.inputs, along))
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name} {shape}" for name, shape in self.shapes)
+        return f"EnergySystem(coordinates {self.shape}, parameters {shapes})"
+
+
+class _Derivatives(eqx.Module):
+    """A potential with its derivatives by state and parameters, compiled once."""
+
+    value: Any
+    slope: Any
+    curvature: Any
+    forces: Any
+    force_change: Any
+
+
+@functools.lru_cache(maxsize=64)
+def _derivatives(potential: Callable[[Any, Any, Any], Any]) -> _Derivatives:
+    jax = jax_float64()
+    by_params = jax.grad(potential)
+
+    def force_change(params: Any, position: Any, inputs: Any, step: Any) -> Any:
+        return jax.jvp(lambda s: by_params(params, s, inputs), (position,), (step,))[1]
+
+    jit = jax.jit
+    slope = jax.grad(potential, argnums=1)
+    return _Derivatives(
+        jit(potential), jit(slope), jit(jax.jacfwd(slope, argnums=1)), jit(by_params), jit(force_change)
+    )
+
+
+def _arrays(tree: Mapping[str, Any]) -> Params:
+    return {name: np.asarray(value) for name, value in tree.items()}
+
+
+def _check_shape(shape: Any, name: str) -> tuple[int, ...]:
+    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
+        raise TypeError(f"Argument `{name}` must be a tuple of sizes, but is {shape!r}.")
+    return shape

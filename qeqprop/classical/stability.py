@@ -1,0 +1,36 @@
+"""How far may a nudge go before the free minimum becomes unstable?
+
+At the free minimum with curvature H the nudge beta * C adds beta * B. In the coordinates that C reads, the minimum stays one
+while 1 + beta * lambda > 0 for every eigenvalue lambda of (P H^-1 P^T) B.
+"""
+
+import numpy as np
+
+from .energy import AbstractEnergySystem
+from .newton import Curvature
+
+MANY = 200
+"""Coordinates in a cost above which the limits are not computed: that needs a solve for each."""
+
+
+def check_nudge(system: AbstractEnergySystem, position: np.ndarray, free: Curvature) -> None:
+    """Refuse a nudge that makes the free minimum unstable.
+
+    Raises:
+        ValueError: the strength lies outside the limits, which are in the message.
+    """
+    for term, strength in system.nudges:
+        block, rows = system.term_block(term, position)
+        if not strength or not 0 < len(rows) <= MANY:
+            continue
+        units = np.zeros((len(system.free), len(rows)))
+        units[rows, np.arange(len(rows))] = 1.0
+        compliance = free.factor.solve(units)[rows]
+        softening = np.linalg.eigvals(compliance @ block).real
+        if np.min(1 + strength * softening) <= 0:
+            lowest = -1 / softening.max() if softening.max() > 0 else -np.inf
+            highest = -1 / softening.min() if softening.min() < 0 else np.inf
+            raise ValueError(
+                f"The nudge beta = {strength:g} makes the free minimum unstable: beta must lie between {lowest:.4g} and "
+                f"{highest:.4g}. Use a smaller beta, or LinearResponse()."
+            )

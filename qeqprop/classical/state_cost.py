@@ -1,0 +1,120 @@
+"""Costs of classical states: any JAX function of the coordinates of some nodes."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import equinox as eqx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core.estimate import Estimate
+from ..core.graph import check_count
+from ..core.nudge import AbstractNudge
+from ..core.precision import jax_float64
+
+StateFunction = Callable[[Any, Any], Any]
+
+
+class Coordinates(eqx.Module):
+    """What is read from a classical state: the coordinates of some nodes (None: of all), flattened.
+
+    It is the observable of a `StateCost`, so that `predict` returns the output nodes' coordinates.
+    """
+
+    nodes: tuple[int, ...] | None = eqx.field(static=True, default=None)
+
+    def of(self, position: np.ndarray) -> np.ndarray:
+        """The coordinates of the nodes, their axis first."""
+        return position if self.nodes is None else position[np.asarray(self.nodes, int)]
+
+
+class StateTerm(eqx.Module):
+    """The energy term cost(s[nodes], target), whole and not linearised."""
+
+    cost: StateFunction = eqx.field(static=True)
+    coordinates: Coordinates
+    target: np.ndarray | None
+
+    def expect(self, state: Any) -> Estimate:
+        """The cost of a state."""
+        return Estimate.exact(np.asarray(self.value(state.position)))
+
+    def value(self, position: np.ndarray) -> float:
+        """The cost at a point."""
+        return float(compiled(self.cost).value(self.coordinates.of(position), self.target))
+
+    def slope(self, position: np.ndarray) -> np.ndarray:
+        """Its derivative by the coordinates it reads."""
+        return np.asarray(compiled(self.cost).slope(self.coordinates.of(position), self.target))
+
+    def curvature(self, position: np.ndarray) -> np.ndarray:
+        """Its second derivative by the coordinates it reads, flattened to a matrix."""
+        at = self.coordinates.of(position)
+        return np.asarray(compiled(self.cost).curvature(at, self.target)).reshape(at.size, at.size)
+
+    def norm_bound(self) -> np.ndarray:
+        """A function of coordinates has no bound."""
+        return np.asarray(np.inf)
+
+
+class StateCost(AbstractNudge):
+    """L = cost(s[nodes], target): any JAX function of the coordinates of a classical state.
+
+    The nudge adds beta * cost itself to the energy, so that finite nudges are exact for [e(beta) - e(-beta)]/(2 beta).
+
+    Args:
+        cost: `cost(coordinates, target) -> scalar`, written with `jax.numpy` (plain arithmetic works as well).
+        nodes: the nodes it reads (the first axis of the state); None for all. A large network is solved faster where the
+            cost reads few nodes.
+
+    Example:
+        >>> import qeqprop as qp
+        >>> cost = qp.classical.StateCost(lambda r, y: ((r[0] - y) ** 2).sum(), nodes=[3])
+    """
+
+    function: StateFunction = eqx.field(static=True)
+    observables: tuple[Any, ...] = eqx.field(static=True)
+
+    def __init__(self, cost: StateFunction, nodes: Sequence[int] | None = None):
+        if not callable(cost):
+            raise TypeError(f"Argument `cost` must be callable, but is {type(cost).__name__}.")
+        self.function = cost
+        chosen = None if nodes is None else tuple(check_count(node, "nodes", 0) for node in nodes)
+        if chosen is not None and (not chosen or len(set(chosen)) != len(chosen)):
+            raise ValueError(f"Argument `nodes` must hold distinct nodes, at least one, but is {list(chosen)}.")
+        self.observables = (Coordinates(chosen),)
+
+    def cost(self, state: Any, target: ArrayLike | None = None) -> Estimate:
+        return self.term(state, target).expect(state)
+
+    def term(self, free_state: Any, target: ArrayLike | None) -> Any:
+        return StateTerm(self.function, self.observables[0], None if target is None else np.asarray(target, float))
+
+    def check_target(self, target: ArrayLike | None, batch_size: int | None) -> np.ndarray | None:
+        if target is None:
+            return None
+        array = np.asarray(target)
+        if array.dtype.kind not in "fiub" or not np.all(np.isfinite(array)):
+            raise ValueError("Argument `target` must hold finite numbers.")
+        if batch_size is not None and (array.ndim == 0 or array.shape[0] != batch_size):
+            raise ValueError(
+                f"Argument `target` must have the batch axis of `inputs` first, of length {batch_size}, "
+                f"but has shape {array.shape}."
+            )
+        return array.astype(np.float64)
+
+
+class _Compiled(eqx.Module):
+    """A scalar function of coordinates with its derivatives, compiled once."""
+
+    value: Any
+    slope: Any
+    curvature: Any
+
+
+@functools.lru_cache(maxsize=128)
+def compiled(function: StateFunction) -> _Compiled:
+    """`function` with its first and second derivative, compiled."""
+    jax = jax_float64()
+    return _Compiled(jax.jit(function), jax.jit(jax.grad(function)), jax.jit(jax.hessian(function)))
