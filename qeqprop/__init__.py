@@ -12,13 +12,16 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "core.agnostic": ["AgnosticStep", "agnostic_step", "fit_agnostic"],
+    "core.budget": ["optimal_nudge"],
     "core.estimate": ["Estimate"],
     "core.gradient": ["EPGradient", "ep_gradient"],
     "core.nudge": ["ExpectationCost", "ObservableCost", "cross_entropy", "squared_error"],
     "core.reference": ["check_gradient", "finite_difference", "linear_response"],
     "core.response": ["ResponseMatrix", "response_matrix"],
+    "core.repetition": ["repeated_gradient"],
     "core.scheme": ["LinearResponse", "Stencil", "centered", "holomorphic", "one_sided", "richardson"],
     "core.solver": ["Equilibrium", "equilibrate"],
+    "core.spsa": ["spsa_gradient"],
     "core.status": ["EquilibriumError", "NudgeWarning", "Status"],
     "core.training": ["History", "accuracy", "evaluate", "fit", "predict"],
     "quantum.adiabatic": ["AdiabaticPreparation"],
@@ -26,6 +29,7 @@ _NAMES = {
     "quantum.free_fermion": ["FreeFermions"],
     "quantum.gaussian": ["GaussianGroundState"],
     "quantum.ising": ["TransverseFieldIsing"],
+    "quantum.measurement": ["Measured"],
     "quantum.operators": ["MatrixOperator", "OperatorSystem"],
     "quantum.oscillators": ["HarmonicNetwork"],
     "quantum.pauli": ["PauliSum", "X", "Y", "Z", "identity", "projector"],
@@ -33,6 +37,7 @@ _NAMES = {
     "quantum.spins": ["SpinNetwork"],
     "quantum.states": ["PureState"],
     "quantum.thermal": ["GibbsState"],
+    "quantum.typicality": ["ThermalPureStates"],
     "storage": ["load", "save"],
 }
 _MODULES = ["classical", "data", "plot", "quantum", "tasks"]
@@ -59,13 +64,16 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:  # the same names, for type checkers and editors
     from . import classical, data, plot, quantum, tasks
     from .core.agnostic import AgnosticStep, agnostic_step, fit_agnostic
+    from .core.budget import optimal_nudge
     from .core.estimate import Estimate
     from .core.gradient import EPGradient, ep_gradient
     from .core.nudge import ExpectationCost, ObservableCost, cross_entropy, squared_error
     from .core.reference import check_gradient, finite_difference, linear_response
+    from .core.repetition import repeated_gradient
     from .core.response import ResponseMatrix, response_matrix
     from .core.scheme import LinearResponse, Stencil, centered, holomorphic, one_sided, richardson
     from .core.solver import Equilibrium, equilibrate
+    from .core.spsa import spsa_gradient
     from .core.status import EquilibriumError, NudgeWarning, Status
     from .core.training import History, accuracy, evaluate, fit, predict
     from .quantum.adiabatic import AdiabaticPreparation
@@ -73,6 +81,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from .quantum.free_fermion import FreeFermions
     from .quantum.gaussian import GaussianGroundState
     from .quantum.ising import TransverseFieldIsing
+    from .quantum.measurement import Measured
     from .quantum.operators import MatrixOperator, OperatorSystem
     from .quantum.oscillators import HarmonicNetwork
     from .quantum.pauli import PauliSum, X, Y, Z, identity, projector
@@ -80,4 +89,5 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from .quantum.spins import SpinNetwork
     from .quantum.states import PureState
     from .quantum.thermal import GibbsState
+    from .quantum.typicality import ThermalPureStates
     from .storage import load, save

@@ -41,11 +41,17 @@ _CLASSES = {
     "GaussianGroundState": "quantum.gaussian",
     "GaussianState": "quantum.gaussian_state",
     "SparseGaussianState": "quantum.gaussian_state",
+    "Measured": "quantum.measurement",
+    "MeasuredState": "quantum.measured_state",
+    "MeasuredOscillators": "quantum.measured_oscillators",
+    "NudgeChoice": "core.budget",
     "PureState": "quantum.states",
     "BilinearState": "quantum.states",
     "FermionState": "quantum.fermion_states",
     "OpenChainState": "quantum.fermion_states",
     "ThermalState": "quantum.thermal",
+    "SampledThermalState": "quantum.sampled_state",
+    "ThermalPureStates": "quantum.typicality",
 }
 
 

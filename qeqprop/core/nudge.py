@@ -20,10 +20,14 @@ from .precision import jax_float64
 
 
 class WeightedObservables(eqx.Module):
-    """The term sum_k weights[..., k] * observables[k]; a leading axis of the weights is the batch axis."""
+    """The term sum_k weights[..., k] * observables[k]; a leading axis of the weights is the batch axis.
+
+    An error signal that was itself sampled carries its delete-one replicas, shape (R, K); see `Estimate`.
+    """
 
     observables: tuple[Any, ...] = eqx.field(static=True)
     weights: np.ndarray
+    replicas: np.ndarray | None = None
 
     def expect(self, state: Any) -> Estimate:
         """Expectation value of the term."""
@@ -131,8 +135,14 @@ class ExpectationCost(AbstractNudge):
         return Estimate(value, linear.stderr, shifted)
 
     def term(self, free_state: Any, target: ArrayLike | None) -> WeightedObservables:
-        signal = _loss_and_signal(self.loss, free_state.expect_all(self.observables).mean, target)[1]
-        return WeightedObservables(self.observables, signal)
+        source = getattr(free_state, "signal_state", free_state)  # shots may be told the exact outputs, see `Measured`
+        outputs = source.expect_all(self.observables)
+        signal = _loss_and_signal(self.loss, outputs.mean, target)[1]
+        if outputs.replicas is None or outputs.mean.ndim > 1:
+            return WeightedObservables(self.observables, signal)
+        targets = np.broadcast_to(np.asarray(target), (len(outputs.replicas), *np.asarray(target).shape))
+        replicas = _loss_and_signal(self.loss, outputs.replicas, targets)[1]
+        return WeightedObservables(self.observables, signal, replicas)
 
     def check_target(self, target: ArrayLike | None, batch_size: int | None) -> np.ndarray:
         if target is None:

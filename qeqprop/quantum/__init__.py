@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 _NAMES = {
     "adiabatic": ["AdiabaticPreparation"],
     "evolution": ["Evolution", "evolve"],
+    "commuting": ["commuting_bases"],
     "exact": ["ExactDiagonalization"],
     "fermion_states": ["FermionState", "OpenChainState"],
     "fock": ["FockSpace"],
@@ -15,14 +16,20 @@ _NAMES = {
     "gaussian_state": ["GaussianState", "SparseGaussianState"],
     "ising": ["TransverseFieldIsing"],
     "kubo": ["force_operators", "susceptibility"],
+    "measured_oscillators": ["MeasuredOscillators"],
+    "measured_state": ["MeasuredState"],
+    "measurement": ["Measured"],
     "models": ["cluster_ising", "heisenberg", "kitaev_honeycomb", "phase_sensor", "phase_sensor_cost", "xxz"],
     "operators": ["MatrixOperator", "OperatorSystem"],
     "oscillators": ["HarmonicNetwork"],
     "pauli": ["PauliSum", "X", "Y", "Z", "identity", "projector"],
+    "preparations": ["Preparations", "preparations"],
     "quadratic": ["P", "Quadratic", "R"],
     "spins": ["SpinNetwork"],
+    "sampled_state": ["SampledThermalState"],
     "states": ["BilinearState", "PureState"],
     "thermal": ["GibbsState", "ThermalState"],
+    "typicality": ["ThermalPureStates"],
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -42,6 +49,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from .adiabatic import AdiabaticPreparation
+    from .commuting import commuting_bases
     from .evolution import Evolution, evolve
     from .exact import ExactDiagonalization
     from .fermion_states import FermionState, OpenChainState
@@ -52,11 +60,17 @@ if TYPE_CHECKING:
     from .gaussian_state import GaussianState, SparseGaussianState
     from .ising import TransverseFieldIsing
     from .kubo import force_operators, susceptibility
+    from .measured_oscillators import MeasuredOscillators
+    from .measured_state import MeasuredState
+    from .measurement import Measured
     from .models import cluster_ising, heisenberg, kitaev_honeycomb, phase_sensor, phase_sensor_cost, xxz
     from .operators import MatrixOperator, OperatorSystem
     from .oscillators import HarmonicNetwork
     from .pauli import PauliSum, X, Y, Z, identity, projector
+    from .preparations import Preparations, preparations
     from .quadratic import P, Quadratic, R
+    from .sampled_state import SampledThermalState
     from .spins import SpinNetwork
     from .states import BilinearState, PureState
     from .thermal import GibbsState, ThermalState
+    from .typicality import ThermalPureStates

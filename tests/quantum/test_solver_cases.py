@@ -113,10 +113,16 @@ def _spins() -> list[SolverCase]:
     free, free_params = free_chain(6)
     straight = qp.ObservableCost(qp.X(2) + qp.Z(3) * qp.Z(4))
     levels, cold = qp.ExactDiagonalization(), qp.GibbsState(0.5)
+    sampled, shots = qp.ThermalPureStates(0.5, samples=64), qp.Measured(levels, shots=200_000)
     operators, values = qubits()
     return [
         SolverCase("exact diagonalisation", levels, net, params, cost),
+        SolverCase("excited level", qp.ExactDiagonalization(level=2), net, params, cost, scheme=qp.richardson(2e-3)),
         SolverCase("Gibbs spins", cold, net, params, cost),
+        SolverCase("thermal pure states", sampled, net, params, cost, reference=(cold, net), key=1),
+        SolverCase(
+            "shots", shots, net, params, cost, scheme=qp.centered(0.05), tolerance=0.02, reference=(levels, net), key=1
+        ),
         SolverCase("exact operators", levels, operators, values, qp.ObservableCost(MATRIX)),
         SolverCase("Gibbs operators", cold, operators, values, qp.ObservableCost(MATRIX)),
         SolverCase(
