@@ -62,7 +62,7 @@ def test_python_blocks_print_what_is_shown():
             compared += 1
         else:
             assert not printed.getvalue()
-    assert compared == 4
+    assert compared == 5
 
 
 @pytest.mark.parametrize(

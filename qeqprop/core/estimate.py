@@ -8,6 +8,10 @@ import equinox as eqx
 import numpy as np
 
 
+ROUNDING = 1e-14
+"""Relative standard error below which a value prints as exact: float64 holds no more digits."""
+
+
 def format_uncertain(mean: float, stderr: float = 0.0, *, digits: int = 6) -> str:
     """Format `mean +- stderr` with one or two digits of the error in parentheses.
 
@@ -15,7 +19,7 @@ def format_uncertain(mean: float, stderr: float = 0.0, *, digits: int = 6) -> st
         >>> format_uncertain(1.2342, 0.0051), format_uncertain(-0.5), format_uncertain(123.4, 12.0)
         ('1.234(5)', '-0.5', '123(12)')
     """
-    if not (math.isfinite(mean) and math.isfinite(stderr)) or stderr <= 0:
+    if not (math.isfinite(mean) and math.isfinite(stderr)) or stderr <= ROUNDING * abs(mean):
         return f"{mean:.{digits}g}"
     exponent = math.floor(math.log10(stderr))
     if stderr / 10.0**exponent < 1.95:  # a leading 1 gets a second digit: 0.0012 is not 0.001

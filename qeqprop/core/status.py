@@ -13,13 +13,14 @@ class Status(IntEnum):
 
     OK = 0
     LARGE_NUDGE = 1
-    NUDGE_TOO_LARGE = 2
-    BRANCH_JUMP = 3
-    DEGENERATE = 4
-    BASIS_TOO_SMALL = 5
-    UNDERSAMPLED = 6
-    UNCONVERGED = 7
-    NOT_FINITE = 8
+    INACCURATE = 2
+    NUDGE_TOO_LARGE = 3
+    BRANCH_JUMP = 4
+    DEGENERATE = 5
+    BASIS_TOO_SMALL = 6
+    UNDERSAMPLED = 7
+    UNCONVERGED = 8
+    NOT_FINITE = 9
 
     @property
     def failed(self) -> bool:
@@ -41,9 +42,13 @@ _MESSAGES = {
         "beta*||C||/gap is above 0.1: the gradient is the exact gradient of the finite-beta loss, but may differ from "
         "that of <C>. Compare with `linear_response`, use a smaller beta, or `richardson`."
     ),
+    Status.INACCURATE: (
+        "The gradient was estimated, but its error bars do not tell the whole error: the ansatz or the fits are poor. "
+        "`stats['advice']` of the gradient says which, and what to do."
+    ),
     Status.UNCONVERGED: (
         "The solver stopped before its residual reached the tolerance, and an unconverged phase would be amplified by "
-        "1/beta. (a) Raise `max_iterations` (of an adiabatic preparation the `time`); (b) loosen `tolerance`; (c) the gap may "
+        "1/beta. (a) Raise `max_iterations` (of an adiabatic preparation the `time`, or take a smoother ramp); (b) loosen `tolerance`; (c) the gap may "
         "be closing: look at `.gap`."
     ),
     Status.NUDGE_TOO_LARGE: (

@@ -20,6 +20,7 @@ from qeqprop.core.graph import check_count, check_edges
         (-0.5, 0.0, "-0.5"),
         (123.4, 12.0, "123(12)"),
         (0.0, 0.02, "0.00(2)"),
+        (0.5, 1e-17, "0.5"),
         (1.5e-9, 2e-11, "1.50(2)e-09"),
         (math.nan, 0.1, "nan"),
         (1.0, math.inf, "1"),
