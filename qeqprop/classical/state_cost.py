@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
-from ..core.nudge import AbstractNudge
+from ..core.nudge import AbstractNudge, finite_target
 from ..core.precision import jax_float64
 
 StateFunction = Callable[[Any, Any], Any]
@@ -92,17 +92,7 @@ class StateCost(AbstractNudge):
         return StateTerm(self.function, self.observables[0], None if target is None else np.asarray(target, float))
 
     def check_target(self, target: ArrayLike | None, batch_size: int | None) -> np.ndarray | None:
-        if target is None:
-            return None
-        array = np.asarray(target)
-        if array.dtype.kind not in "fiub" or not np.all(np.isfinite(array)):
-            raise ValueError("Argument `target` must hold finite numbers.")
-        if batch_size is not None and (array.ndim == 0 or array.shape[0] != batch_size):
-            raise ValueError(
-                f"Argument `target` must have the batch axis of `inputs` first, of length {batch_size}, "
-                f"but has shape {array.shape}."
-            )
-        return array.astype(np.float64)
+        return None if target is None else finite_target(target, batch_size)
 
 
 class _Compiled(eqx.Module):

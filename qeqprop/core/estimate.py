@@ -7,7 +7,6 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-
 ROUNDING = 1e-14
 """Relative standard error below which a value prints as exact: float64 holds no more digits."""
 

@@ -147,17 +147,22 @@ class ExpectationCost(AbstractNudge):
     def check_target(self, target: ArrayLike | None, batch_size: int | None) -> np.ndarray:
         if target is None:
             raise ValueError("Argument `target` must be given for an ExpectationCost: L = loss(<O_1>, ..., target).")
-        array = np.asarray(target)
-        if array.dtype.kind not in "fiub":
-            raise TypeError(f"Argument `target` must hold numbers, but has dtype {array.dtype}.")
-        if not np.all(np.isfinite(array)):
-            raise ValueError("Argument `target` must be finite.")
-        if batch_size is not None and (array.ndim == 0 or array.shape[0] != batch_size):
-            raise ValueError(
-                f"Argument `target` must have the batch axis of `inputs` first, of length {batch_size}, "
-                f"but has shape {array.shape}."
-            )
-        return array.astype(np.float64)
+        return finite_target(target, batch_size)
+
+
+def finite_target(target: ArrayLike, batch_size: int | None) -> np.ndarray:
+    """`target` as finite float64 numbers, batch axis first where there is a batch."""
+    array = np.asarray(target)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"Argument `target` must hold numbers, but has dtype {array.dtype}.")
+    if not np.all(np.isfinite(array)):
+        raise ValueError("Argument `target` must be finite.")
+    if batch_size is not None and (array.ndim == 0 or array.shape[0] != batch_size):
+        raise ValueError(
+            f"Argument `target` must have the batch axis of `inputs` first, of length {batch_size}, "
+            f"but has shape {array.shape}."
+        )
+    return array.astype(np.float64)
 
 
 def _check_observable(observable: Any, name: str) -> Any:

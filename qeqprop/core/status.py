@@ -48,8 +48,8 @@ _MESSAGES = {
     ),
     Status.UNCONVERGED: (
         "The solver stopped before its residual reached the tolerance, and an unconverged phase would be amplified by "
-        "1/beta. (a) Raise `max_iterations` (of an adiabatic preparation the `time`, or take a smoother ramp); (b) loosen `tolerance`; (c) the gap may "
-        "be closing: look at `.gap`."
+        "1/beta. (a) Raise `max_iterations` (of an adiabatic preparation the `time`, or take a smoother ramp); (b) loosen "
+        "`tolerance`; (c) the gap may be closing: look at `.gap`."
     ),
     Status.NUDGE_TOO_LARGE: (
         "beta*||C||/gap is above 0.5: the nudged ground state may be another state altogether. "

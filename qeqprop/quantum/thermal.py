@@ -85,6 +85,17 @@ class ThermalState(eqx.Module):
         return f"ThermalState({size}, temperature {self.temperature:g})"
 
 
+def check_temperature(temperature: float) -> float:
+    """`temperature` as a positive, finite number."""
+    if isinstance(temperature, bool) or not isinstance(temperature, int | float | np.floating | np.integer):
+        raise TypeError(f"Argument `temperature` must be a real number, but is {temperature!r}.")
+    if not 0 < temperature < np.inf:
+        raise ValueError(
+            f"Argument `temperature` must be positive and finite, but is {temperature}. At T = 0 use ExactDiagonalization."
+        )
+    return float(temperature)
+
+
 class GibbsState(AbstractSolver):
     r"""Thermal equilibrium at a temperature, exactly: rho = exp(-H/T) / Z.
 
@@ -129,14 +140,7 @@ class GibbsState(AbstractSolver):
     stochastic: ClassVar[bool] = False
 
     def __init__(self, temperature: float):
-        if isinstance(temperature, bool) or not isinstance(temperature, int | float | np.floating | np.integer):
-            raise TypeError(f"Argument `temperature` must be a real number, but is {temperature!r}.")
-        if not 0 < temperature < np.inf:
-            raise ValueError(
-                f"Argument `temperature` must be positive and finite, but is {temperature}. At T = 0 use "
-                "ExactDiagonalization."
-            )
-        self.temperature = float(temperature)
+        self.temperature = check_temperature(temperature)
 
     def solve(
         self, system: AbstractSystem, params: Params, *, init: Equilibrium | None = None, key: Any = None

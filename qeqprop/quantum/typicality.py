@@ -20,6 +20,7 @@ from .spins import AbstractSpinSystem, SpinHamiltonian
 from .split_trace import Probes, Trace, jackknifed, orthonormal_rows
 from .states import transition_moments
 from .strings import complex_form, real_form, string_table
+from .thermal import check_temperature
 
 FILTER_TIME = 2.0
 """Imaginary time, in units of 1/T, after which random vectors span the levels that matter: measured, the error that
@@ -120,16 +121,9 @@ class ThermalPureStates(AbstractSolver):
         memory: int | None = None,
         threads: int | None = None,
     ):
-        if isinstance(temperature, bool) or not isinstance(temperature, int | float | np.floating | np.integer):
-            raise TypeError(f"Argument `temperature` must be a real number, but is {temperature!r}.")
-        if not 0 < temperature < np.inf:
-            raise ValueError(
-                f"Argument `temperature` must be positive and finite, but is {temperature}. At T = 0 use "
-                "ExactDiagonalization."
-            )
         if not 1e-12 <= tolerance <= 1e-2:
             raise ValueError(f"Argument `tolerance` must lie between 1e-12 and 1e-2, but is {tolerance}.")
-        self.temperature = float(temperature)
+        self.temperature = check_temperature(temperature)
         self.samples = check_count(samples, "samples", 2)
         self.deflated = None if deflated is None else check_count(deflated, "deflated", 0)
         self.tolerance = float(tolerance)
