@@ -37,6 +37,7 @@ _NAMES = {
     "quantum.spins": ["SpinNetwork"],
     "quantum.states": ["PureState"],
     "quantum.thermal": ["GibbsState"],
+    "quantum.vmc": ["VariationalMonteCarlo"],
     "quantum.typicality": ["ThermalPureStates"],
     "storage": ["load", "save"],
 }
@@ -90,4 +91,5 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from .quantum.states import PureState
     from .quantum.thermal import GibbsState
     from .quantum.typicality import ThermalPureStates
+    from .quantum.vmc import VariationalMonteCarlo
     from .storage import load, save

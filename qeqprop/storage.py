@@ -30,6 +30,7 @@ _CLASSES = {
     "GradientCheck": "core.reference",
     "History": "core.training",
     "LinearResponse": "core.scheme",
+    "StaticResponse": "quantum.zero_variance_static",
     "Stencil": "core.scheme",
     "Evolution": "quantum.evolution",
     "ExactDiagonalization": "quantum.exact",
@@ -50,6 +51,9 @@ _CLASSES = {
     "FermionState": "quantum.fermion_states",
     "OpenChainState": "quantum.fermion_states",
     "ThermalState": "quantum.thermal",
+    "RelaxationOptions": "quantum.vmc_relax",
+    "VariationalMonteCarlo": "quantum.vmc",
+    "VariationalState": "quantum.vmc_state",
     "SampledThermalState": "quantum.sampled_state",
     "ThermalPureStates": "quantum.typicality",
 }
@@ -169,7 +173,9 @@ def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if type(value).__name__ == "PauliSum":
         return {"pauli": str(value)}
     if type(value).__name__ in _CLASSES and dataclasses.is_dataclass(value):
-        fields = {field.name: _encode(getattr(value, field.name), arrays) for field in dataclasses.fields(value)}
+        own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        plain = value.to_storage() if hasattr(value, "to_storage") else own  # what is not plain data describes itself
+        fields = {name: _encode(content, arrays) for name, content in plain.items()}
         return {"class": type(value).__name__, "fields": fields}
     raise TypeError(f"A {type(value).__name__} cannot be saved: {value!r}.")
 
@@ -196,6 +202,8 @@ def _decode(value: Any, arrays: Any) -> Any:
 def _decode_module(value: dict[str, Any], arrays: Any) -> Any:
     name = value["class"]
     cls = getattr(importlib.import_module(f"{__package__}.{_CLASSES[name]}"), name)
+    if hasattr(cls, "from_storage"):
+        return cls.from_storage({field: _decode(content, arrays) for field, content in value["fields"].items()})
     made = object.__new__(cls)
     expected, found = {field.name for field in dataclasses.fields(cls)}, set(value["fields"])
     if expected != found:

@@ -39,6 +39,7 @@ class EPGradient(eqx.Module):
         free: the free equilibrium (of the last sample, where the solver goes sample by sample).
         nudged: pairs (strength, nudged equilibrium).
         status: the worst status met.
+        stats: what the solver reports of its linear response (of the last sample, where it goes sample by sample).
     """
 
     loss: Estimate
@@ -53,6 +54,7 @@ class EPGradient(eqx.Module):
     free: Equilibrium
     nudged: tuple[tuple[complex, Equilibrium], ...]
     status: Status
+    stats: dict[str, Any] = eqx.field(default_factory=dict)
 
     def __repr__(self) -> str:
         head = f"EPGradient  loss = {self.loss}  scheme = {self.scheme}  solver = {self.solver.name}"
@@ -62,7 +64,8 @@ class EPGradient(eqx.Module):
         if self.free.gap is not None:
             facts.append(f"gap = {self.free.worst()[1] or 0:.4g}")
         header = f"  {'parameter':<12}{'gradient':>22}{'stderr':>11}{'truncation':>12}"
-        return "\n".join([head, "  " + "  ".join(facts), header, *self._rows()])
+        advice = [f"  {self.stats['advice']}"] if "advice" in self.stats else []
+        return "\n".join([head, "  " + "  ".join(facts), *advice, header, *self._rows()])
 
     def _rows(self, most: int = 8) -> list[str]:
         rows = []
@@ -220,6 +223,7 @@ def _by_response(problem: Problem, scheme: LinearResponse, free: Equilibrium, te
         free=free,
         nudged=(),
         status=max(free.status, response.status),
+        stats=response.stats,
     )
 
 
@@ -295,4 +299,5 @@ def _sample_by_sample(problem: Problem, scheme: AbstractScheme | None, inputs: n
         free=last.free,
         nudged=last.nudged,
         status=max(out.status for out in outs),
+        stats=last.stats,
     )

@@ -49,7 +49,8 @@ _MESSAGES = {
     Status.UNCONVERGED: (
         "The solver stopped before its residual reached the tolerance, and an unconverged phase would be amplified by "
         "1/beta. (a) Raise `max_iterations` (of an adiabatic preparation the `time`, or take a smoother ramp); (b) loosen "
-        "`tolerance`; (c) the gap may be closing: look at `.gap`."
+        "`tolerance`; (c) the gap may be closing: look at `.gap`; (d) of a variational state look at `stats['v_score']`, and "
+        "raise `max_steps` or take a richer `model`."
     ),
     Status.NUDGE_TOO_LARGE: (
         "beta*||C||/gap is above 0.5: the nudged ground state may be another state altogether. "

@@ -29,6 +29,11 @@ _NAMES = {
     "sampled_state": ["SampledThermalState"],
     "states": ["BilinearState", "PureState"],
     "thermal": ["GibbsState", "ThermalState"],
+    "vmc": ["VariationalMonteCarlo"],
+    "vmc_models": ["LocalRBM"],
+    "vmc_netket": ["JaxSpinOperator"],
+    "vmc_state": ["VariationalState"],
+    "zero_variance_static": ["StaticResponse", "static_response"],
     "typicality": ["ThermalPureStates"],
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
@@ -74,3 +79,8 @@ if TYPE_CHECKING:
     from .states import BilinearState, PureState
     from .thermal import GibbsState, ThermalState
     from .typicality import ThermalPureStates
+    from .vmc import VariationalMonteCarlo
+    from .vmc_models import LocalRBM
+    from .vmc_netket import JaxSpinOperator
+    from .vmc_state import VariationalState
+    from .zero_variance_static import StaticResponse, static_response

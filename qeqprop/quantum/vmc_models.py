@@ -1,0 +1,101 @@
+r"""Wave functions for variational Monte Carlo. They live here, so that saved states find their model again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..core.precision import jax_float64
+
+SMALL, RADIUS, JASTROW_RADIUS = 32, 5, 10
+"""Up to `SMALL` sites everything sees everything; above, hidden units and pairs see a ball of the graph."""
+SPREAD = 0.75
+"""Initial standard deviation of what a hidden unit sees: units that start near 0 are all alike, and learn slowly."""
+ODD = ("field", "bias")
+"""The parameters that break psi(-s) = psi(s); with all of them 0 the wave function is exactly even."""
+
+
+class LocalRBM(nn.Module):
+    r"""Restricted Boltzmann machine with local receptive fields, times a pair Jastrow factor:
+
+    .. math:: \log\psi(s) = \sum_i a_i s_i + \sum_{(ij)} W_{ij} s_i s_j
+        + \sum_{ca} \log\cosh\Bigl(b_{ca} + \sum_{k} w_{cak}\, s_{N(c)_k}\Bigr)
+
+    with `alpha` hidden units at every centre c. Real, so psi > 0. With a = b = 0 it is even under the flip of all spins.
+
+    Args:
+        neighbourhoods: for every centre the sites that its units see, all equally long; -1 pads.
+        pairs: the pairs (i, j) of the Jastrow factor.
+        alpha: hidden units a centre.
+        width: standard deviation of the initial weights w.
+    """
+
+    neighbourhoods: tuple[tuple[int, ...], ...]
+    pairs: tuple[tuple[int, int], ...]
+    alpha: int = 1
+    width: float = 0.05
+
+    @nn.compact
+    def __call__(self, s: Any) -> Any:
+        s = jnp.asarray(s, dtype=jnp.float64)
+        seen = np.array(self.neighbourhoods)
+        shape = (seen.shape[0], self.alpha)
+        zeros, normal = nn.initializers.zeros, nn.initializers.normal(self.width)
+        field = self.param("field", zeros, (s.shape[-1],), jnp.float64)
+        bias = self.param("bias", zeros, shape, jnp.float64)
+        weights = self.param("weights", normal, (*shape, seen.shape[1]), jnp.float64)
+        # one dense product is faster than gathering the neighbourhoods; -1 falls on an extra row that is cut off
+        rows, columns = seen[:, None, :], np.arange(shape[0] * self.alpha).reshape(*shape, 1)
+        dense = jnp.zeros((s.shape[-1] + 1, columns.size)).at[rows, columns].set(weights)[:-1]
+        log_psi = s @ field + log_cosh(bias.reshape(-1) + s @ dense).sum(axis=-1)
+        if self.pairs:
+            i, j = np.array(self.pairs).T
+            jastrow = self.param("jastrow", zeros, (len(self.pairs),), jnp.float64)
+            log_psi = log_psi + jnp.sum(s * (s @ jnp.zeros((s.shape[-1],) * 2).at[i, j].set(jastrow)), axis=-1)
+        return log_psi
+
+
+def log_cosh(x: Any) -> Any:
+    """log cosh x without overflow, smooth at 0; even to the last bit."""
+    return jnp.logaddexp(x, -x) - np.log(2.0)
+
+
+def default_model(n_sites: int, edges: Sequence[tuple[int, int]], alpha: int = 1) -> LocalRBM:
+    """The ansatz for a graph of couplings: all-range up to 32 sites, above hidden units that see a ball of 5 steps.
+
+    Args:
+        n_sites: number of spins.
+        edges: pairs of spins that some term of the Hamiltonian couples.
+        alpha: hidden units a site.
+    """
+    jax_float64()
+    if n_sites <= SMALL:
+        everything = tuple(range(n_sites))
+        pairs = tuple((i, j) for i in everything for j in range(i))
+        return LocalRBM((everything,) * n_sites, pairs, alpha, SPREAD / n_sites**0.5)
+    distance = graph_distances(n_sites, edges, JASTROW_RADIUS)
+    balls = [tuple(np.flatnonzero(row <= RADIUS).tolist()) for row in distance]
+    size = max(map(len, balls))
+    pairs = tuple((int(i), int(j)) for i, j in np.argwhere(distance <= JASTROW_RADIUS) if j < i)
+    return LocalRBM(tuple((*ball, *[-1] * (size - len(ball))) for ball in balls), pairs, alpha, SPREAD / size**0.5)
+
+
+def graph_distances(n_sites: int, edges: Sequence[tuple[int, int]], largest: int) -> np.ndarray:
+    """Steps between all sites (n, n); `largest` + 1 where there are more."""
+    adjacent = np.zeros((n_sites, n_sites), dtype=bool)
+    for i, j in edges:
+        adjacent[i, j] = adjacent[j, i] = True
+    reached = np.eye(n_sites, dtype=bool)
+    distance = np.where(reached, 0, largest + 1)
+    for step in range(1, largest + 1):
+        reached = reached | (reached.astype(int) @ adjacent.astype(int) > 0)
+        distance = np.where(reached & (distance > step), step, distance)
+    return distance
+
+
+def odd_parameters(params: Any) -> Any:
+    """A tree like `params`: True for those that break the symmetry under the flip of all spins."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in ODD, params)

@@ -1,0 +1,415 @@
+"""Variational Monte Carlo: operators, gauges, relaxation, and the schemes with full sums and with samples."""
+
+import netket as nk
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import qeqprop as qp
+from qeqprop.core.status import Status
+from qeqprop.quantum.vmc_energy import Hamiltonian, moments, reflected_variance
+from qeqprop.quantum.vmc_gauge import gauged, sign_gauge
+from qeqprop.quantum.vmc_models import LocalRBM, default_model, graph_distances
+from qeqprop.quantum.vmc_netket import JaxSpinOperator, compilations
+from qeqprop.quantum.vmc_operator import spin_operator
+from qeqprop.quantum.vmc_state import VariationalState, blocks
+
+N = 5
+EDGES = [(i, i + 1) for i in range(N - 1)]
+NET = qp.TransverseFieldIsing(N, EDGES)
+PARAMS = {
+    "J": np.array([1.0, 0.8, 1.2, 0.9]),
+    "h": np.array([0.4, 0.5, 0.3, 0.6, 0.5]),
+    "g": np.array([1.0, 1.1, 0.9, 1.2, 1.0]),
+}
+COST = qp.ObservableCost(qp.Z(2))
+SAMPLED = qp.VariationalMonteCarlo(n_samples=512, n_chains=32)
+
+
+class MeanField(nn.Module):
+    """log psi = a.s: a product state, the poorest ansatz."""
+
+    @nn.compact
+    def __call__(self, s):
+        return s @ self.param("a", nn.initializers.normal(0.1), (s.shape[-1],), float)
+
+
+def flat(tree):
+    return np.concatenate([np.ravel(value) for value in tree.values()])
+
+
+def shifted(params, name, index, step):
+    value = params[name].copy()
+    value[index] += step
+    return {**params, name: value}
+
+
+def real_operator(n, seed):
+    """Every real string on n sites, Y's included, with random coefficients."""
+    rng = np.random.default_rng(seed)
+    masks = [(x, z) for x in range(1 << n) for z in range(1 << n) if (x & z).bit_count() % 2 == 0]
+    return qp.PauliSum((x, z, rng.normal()) for x, z in masks)
+
+
+@pytest.fixture(scope="module")
+def free():
+    """The free phase that the sampled tests share."""
+    return qp.equilibrate(NET, PARAMS, solver=SAMPLED, key=3)
+
+
+# operators
+
+
+def test_our_operator_equals_dense_matrices_and_pauli_strings():
+    operator = real_operator(3, 0)
+    hilbert = nk.hilbert.Spin(0.5, 3)
+    ours = JaxSpinOperator.from_operators(hilbert, [operator])
+    np.testing.assert_allclose(ours.to_dense(), operator.to_dense(3), atol=1e-12)
+    np.testing.assert_allclose(ours.to_pauli_strings().to_dense(), ours.to_dense(), atol=1e-12)
+    back = JaxSpinOperator.from_netket(operator.to_netket(3))
+    np.testing.assert_allclose(back.to_dense(), operator.to_dense(3), atol=1e-12)
+
+
+def test_a_gauged_table_is_the_rotated_operator():
+    operator, gauge = real_operator(3, 1), np.array([-1, 1, -1])
+    table = spin_operator((operator,), 3, gauge)
+    assert table.pauli_sum(table.matrix[0]) == gauged(operator, gauge)
+
+
+def test_tables_have_no_limit_of_sites():
+    operator = -(qp.Z(0) * qp.Z(99)) - qp.X(70)
+    table = spin_operator((operator,), 100)
+    up = np.ones(100)
+    assert float(table.diagonal(table.matrix[0], up)) == -1
+    assert np.flatnonzero(np.asarray(table.connected(up))[0] < 0).tolist() == [70]
+
+
+def test_new_couplings_and_graphs_of_equal_size_do_not_recompile():
+    hilbert = nk.hilbert.Spin(0.5, 4)
+    sigma = hilbert.all_states()
+    chain = JaxSpinOperator.from_operators(hilbert, [qp.Z(i) * qp.Z(i + 1) + qp.X(i) for i in range(3)])
+    chain.get_conn_padded(sigma)
+    before = compilations()
+    for seed in range(3):
+        chain.with_strengths(np.random.default_rng(seed).normal(size=3)).get_conn_padded(sigma)
+    star = JaxSpinOperator.from_operators(hilbert, [qp.Z(0) * qp.Z(i + 1) + qp.X(i) for i in range(3)])
+    star.get_conn_padded(sigma)
+    assert compilations() == before
+
+
+def test_operators_with_complex_strings_are_refused():
+    with pytest.raises(ValueError, match="odd number of Y's"):
+        spin_operator((qp.Y(0),), 2)
+
+
+# the sign gauge
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_hidden_gauge_is_found(seed):
+    rng = np.random.default_rng(seed)
+    hidden = rng.choice([-1, 1], size=4)
+    stoquastic = -sum(qp.X(i) for i in range(2)) - qp.X(1) * qp.X(2) * (1 + 0.5 * qp.Z(0)) - qp.X(2) * qp.X(3)
+    turned = gauged(stoquastic, hidden)
+    matrix = gauged(turned, sign_gauge(turned, 4)).to_dense(4)
+    assert (matrix - np.diag(np.diag(matrix))).max() <= 0
+
+
+def test_the_heisenberg_antiferromagnet_is_stoquastic_on_a_chain_and_not_on_a_triangle():
+    def heisenberg(edges):
+        return sum(p(i) * p(j) for i, j in edges for p in (qp.X, qp.Y, qp.Z))
+
+    assert sign_gauge(heisenberg([(0, 1), (1, 2)]), 3).tolist() == [1, -1, 1]
+    with pytest.raises(ValueError, match=r"X0 X1.*frustrated"):
+        sign_gauge(heisenberg([(0, 1), (1, 2), (0, 2)]), 3)
+
+
+@pytest.mark.parametrize(
+    ("operator", "reason"),
+    [(qp.X(0) * qp.Z(1), r"\+1 X0 Z1 changes its sign"), (qp.Y(0), "Y0 is complex")],
+)
+def test_what_no_gauge_mends_is_refused_with_its_terms(operator, reason):
+    with pytest.raises(ValueError, match=reason):
+        sign_gauge(operator, 2)
+
+
+# the ansatz
+
+
+def test_the_default_model_is_even_without_its_odd_parameters():
+    import jax
+
+    model = default_model(4, [(0, 1)])
+    sigma = nk.hilbert.Spin(0.5, 4).all_states()
+    variables = model.init(jax.random.key(0), sigma)  # field and bias start at 0
+    np.testing.assert_array_equal(model.apply(variables, sigma), model.apply(variables, -sigma))
+
+
+def test_large_graphs_get_local_neighbourhoods():
+    ring = [(i, (i + 1) % 40) for i in range(40)]
+    model = default_model(40, ring)
+    assert {len(ball) for ball in model.neighbourhoods} == {11}
+    assert len(model.pairs) == 40 * 10
+    assert graph_distances(40, ring, 10)[0, [0, 3, 35, 20]].tolist() == [0, 3, 5, 11]
+
+
+def test_padded_neighbourhoods_see_nothing_more():
+    import jax
+
+    padded, plain = LocalRBM(((0, 1, -1),), ()), LocalRBM(((0, 1),), ())
+    sigma = nk.hilbert.Spin(0.5, 3).all_states()
+    params = padded.init(jax.random.key(0), sigma)["params"]
+    short = {**params, "weights": params["weights"][..., :2]}
+    np.testing.assert_allclose(padded.apply({"params": params}, sigma), plain.apply({"params": short}, sigma))
+
+
+# full sums: the exact oracle
+
+
+def test_full_sum_energy_agrees_with_exact_diagonalization_in_any_gauge():
+    sites = range(3)
+    frustrating = {"J": [-qp.Z(i) * qp.Z(i + 1) for i in range(2)], "h": [-qp.Z(0)], "g": [qp.X(i) for i in sites]}
+    net = qp.SpinNetwork(3, frustrating)  # + g X: a gauge is needed
+    params = {"J": np.array([1.0, 0.7]), "h": np.array([0.5]), "g": np.array([1.0, 0.8, 1.2])}
+    exact = qp.equilibrate(net, params)
+    ground = qp.equilibrate(net, params, solver=qp.VariationalMonteCarlo(full_sum=True), key=0)
+    assert ground.state.gauge.tolist() == [-1, -1, -1]
+    assert abs(float(ground.energy) - float(exact.energy)) < 1e-7
+    for observable in (qp.X(1), qp.Z(2), qp.Y(0) * qp.Y(1)):
+        assert abs(float(ground.state.expect(observable)) - float(exact.state.expect(observable))) < 1e-5
+    assert float(exact.state.expect(qp.X(1))) < -0.5
+
+
+def test_full_sum_gradient_is_that_of_the_variational_loss_however_poor_the_ansatz():
+    solver = qp.VariationalMonteCarlo(full_sum=True, model=MeanField(), v_score=1.0)
+    out = qp.ep_gradient(NET, PARAMS, COST, solver=solver, scheme=qp.richardson(0.05), key=0)
+
+    def loss(params):
+        phase = solver.solve(NET, params, init=out.free)
+        return float(COST.cost(phase.state))
+
+    exact = qp.linear_response(NET, PARAMS, COST)
+    for name, index in (("J", 1), ("h", 2), ("g", 3)):
+        quotient = (loss(shifted(PARAMS, name, index, 1e-4)) - loss(shifted(PARAMS, name, index, -1e-4))) / 2e-4
+        assert abs(out.grad[name][index] - quotient) < 1e-6
+        assert abs(quotient) > 0.01
+        assert abs(quotient - exact.grad[name][index]) > 1e-3, "a product state is not exact: the test compares nothing"
+
+
+def test_a_finite_nudge_gives_the_exact_gradient_of_the_finite_nudge_loss():
+    solver, beta = qp.VariationalMonteCarlo(full_sum=True, model=MeanField(), v_score=1.0), 0.5
+    out = qp.ep_gradient(NET, PARAMS, COST, solver=solver, scheme=qp.centered(beta), key=0, throw=False)
+    term = COST.term(out.free.state)
+
+    def quotient(params):
+        plus, minus = (float(solver.solve(NET.nudged(term, b), params, init=out.free).energy) for b in (beta, -beta))
+        return (plus - minus) / (2 * beta)
+
+    step = 1e-4
+    for name, index in (("J", 1), ("g", 3)):
+        slope = quotient(shifted(PARAMS, name, index, step)) - quotient(shifted(PARAMS, name, index, -step))
+        assert abs(out.grad[name][index] - slope / (2 * step)) < 1e-6
+
+
+# samples
+
+
+def test_the_sampled_energy_is_right_within_its_error(free):
+    exact = float(qp.equilibrate(NET, PARAMS).energy)
+    assert free.status is Status.OK
+    assert free.stats["v_score"] < 5e-4
+    variational = free.stats["v_score"] * exact**2 / N  # what the ansatz may lie above the ground state, generously
+    assert -4 * free.energy.stderr < float(free.energy) - exact < 4 * free.energy.stderr + variational
+    assert 0 < free.energy.stderr < 0.01
+
+
+def test_expectation_values_have_true_errors(free):
+    """Against the full sum over the same wave function: z-scores neither large nor all small."""
+    full = nk.vqs.FullSumState(free.state.vstate.hilbert, free.state.vstate.model, variables=free.state.variables)
+    oracle = VariationalState(N, full, free.state.gauge, full.hilbert.all_states()[None])
+    observables = [p(i) for i in range(N) for p in (qp.X, qp.Z)] + [qp.Z(i) * qp.Z(i + 1) for i in range(N - 1)]
+    sampled, exact = free.state.expect_all(observables), oracle.expect_all(observables)
+    z = (sampled.mean - exact.mean) / sampled.stderr
+    assert np.all(np.abs(z) < 4.5)
+    assert 0.3 < np.sqrt(np.mean(z**2)) < 2
+    assert np.all(exact.stderr == 0)
+    statistics = free.state.statistics(qp.Z(0))
+    assert abs(float(np.real(statistics.mean)) - sampled.mean[1]) < 1e-12
+
+
+def test_warm_restarts_start_where_they_are(free):
+    again = qp.equilibrate(NET, PARAMS, solver=SAMPLED, init=free, key=5)
+    assert again.stats["steps"] <= free.stats["steps"] / 2
+    assert float(again.energy) != float(free.energy)  # other samples
+    moved = qp.equilibrate(NET, {**PARAMS, "g": 1.02 * PARAMS["g"]}, solver=SAMPLED, init=free, key=5)
+    exact = float(qp.equilibrate(NET, {**PARAMS, "g": 1.02 * PARAMS["g"]}).energy)
+    assert abs(float(moved.energy) - exact) < 5 * moved.energy.stderr + 1e-3
+
+
+def test_the_same_key_gives_the_same_numbers(free):
+    again = qp.equilibrate(NET, PARAMS, solver=SAMPLED, key=3)
+    assert float(again.energy) == float(free.energy)
+
+
+def test_common_samples_give_a_gradient_with_true_errors(free):
+    exact = flat(qp.ep_gradient(NET, PARAMS, COST, scheme=qp.centered(0.05)).grad)
+    out = qp.ep_gradient(NET, PARAMS, COST, solver=SAMPLED, scheme=qp.centered(0.05), init=free, key=3)
+    grad, stderr = flat(out.grad), flat(out.stderr)
+    assert np.linalg.norm(grad - exact) < 0.4 * np.linalg.norm(exact)
+    z = (grad - exact) / stderr
+    assert np.all(np.abs(z) < 4.5)
+    assert np.sqrt(np.mean(z**2)) > 0.2
+    assert out.nudged[0][1].stats["effective"] > 0.99 * 512
+    # one phase alone is noisier by far than the difference: the noise is common
+    alone = out.nudged[0][1].state.expect(qp.Z(2)).stderr / 0.05
+    assert np.linalg.norm(stderr) < 0.5 * alone * np.sqrt(len(stderr))
+
+
+def test_without_a_nudge_the_fitted_state_stays_where_it_is(free):
+    """The force that noise has left in the free state is balanced: it would be amplified by 1/beta."""
+    term = COST.term(free.state)
+    phase = SAMPLED.solve(NET.nudged(term, 1e-9), PARAMS, init=free)
+    assert abs(float(phase.state.expect(qp.Z(2))) - float(free.state.expect(qp.Z(2)))) < 1e-7
+    assert phase.state.expect(qp.Z(2)).replicas == pytest.approx(free.state.expect(qp.Z(2)).replicas, abs=1e-7)
+
+
+def test_independent_phases_have_the_noise_of_their_averages(free):
+    solver = qp.VariationalMonteCarlo(n_samples=512, n_chains=32, correlated=False)
+    out = qp.ep_gradient(NET, PARAMS, COST, solver=solver, scheme=qp.centered(0.5), init=free, key=3, throw=False)
+    exact = flat(qp.ep_gradient(NET, PARAMS, COST, scheme=qp.centered(0.5), throw=False).grad)
+    z = (flat(out.grad) - exact) / flat(out.stderr)
+    assert np.all(np.abs(z) < 5)
+    assert [phase.stats["steps"] >= 50 for _, phase in out.nudged] == [True, True]
+
+
+def test_saved_states_load_and_continue_with_the_same_numbers(free, tmp_path):
+    loaded = qp.load(qp.save(tmp_path / "free", free))
+    assert repr(loaded.state) == repr(free.state)
+    observable = qp.Z(0) * qp.Z(1)
+    assert float(loaded.state.expect(observable)) == float(free.state.expect(observable))
+    moved = {**PARAMS, "g": 1.02 * PARAMS["g"]}
+    here, there = (qp.equilibrate(NET, moved, solver=SAMPLED, init=start, key=5) for start in (free, loaded))
+    assert float(here.energy) == float(there.energy)
+
+
+def test_only_our_own_models_are_saved(tmp_path):
+    solver = qp.VariationalMonteCarlo(full_sum=True, model=MeanField(), v_score=1.0)
+    ground = qp.equilibrate(NET, PARAMS, solver=solver, key=0)
+    with pytest.raises(TypeError, match="of a MeanField cannot be saved"):
+        qp.save(tmp_path / "x", ground)
+    assert list(tmp_path.iterdir()) == []
+
+
+# collapse and failure
+
+
+def test_a_state_that_collapsed_to_a_configuration_is_seen_from_its_neighbours(free):
+    vstate = nk.vqs.MCState(free.state.vstate.sampler, MeanField(), n_samples=512, seed=0, sampler_seed=1)
+    vstate.variables = {"params": {"a": np.full(N, 9.0)}}
+    vstate.sample(chain_length=50)
+    vstate.sample()
+    state = VariationalState(N, vstate, np.ones(N), vstate.samples)
+    table = spin_operator(NET.operators(), N)
+    h = Hamiltonian(table, table.coefficients(NET.strengths(PARAMS)), 0.0)
+    seen = moments(h, state)
+    assert seen.stderr < 1e-6
+    assert h.v_score(seen.energy, seen.variance) < 1e-6, "nothing collapsed"
+    hidden = reflected_variance(h, state, seen.energy, np.random.default_rng(0))
+    assert h.v_score(seen.energy, hidden) > 1e-2
+    solver = qp.VariationalMonteCarlo(state=vstate, max_steps=0)
+    assert qp.equilibrate(NET, PARAMS, solver=solver, key=0, throw=False).status is Status.UNCONVERGED
+
+
+def test_the_reflected_variance_of_a_healthy_state_is_its_variance(free):
+    table = spin_operator(NET.operators(), N)
+    h = Hamiltonian(table, table.coefficients(NET.strengths(PARAMS)), 0.0)
+    hidden = reflected_variance(h, free.state, float(free.energy), np.random.default_rng(0))
+    assert 0.2 < hidden / free.stats["energy_variance"] < 10
+
+
+def test_a_poor_ansatz_is_unconverged_and_refused():
+    solver = qp.VariationalMonteCarlo(full_sum=True, model=MeanField())
+    with pytest.raises(qp.EquilibriumError, match="unconverged"):
+        qp.equilibrate(NET, PARAMS, solver=solver, key=0)
+
+
+def test_nan_is_not_finite():
+    vstate = nk.vqs.FullSumState(nk.hilbert.Spin(0.5, N), MeanField(), seed=0)
+    vstate.variables = {"params": {"a": np.full(N, np.nan)}}
+    solver = qp.VariationalMonteCarlo(state=vstate, max_steps=5)
+    assert qp.equilibrate(NET, PARAMS, solver=solver, key=0, throw=False).status is Status.NOT_FINITE
+
+
+# as a NetKet user
+
+
+def test_own_state_sampler_optimizer_loggers_and_callbacks():
+    import optax
+
+    hilbert = nk.hilbert.Spin(0.5, 3)
+    net = qp.TransverseFieldIsing(3, [(0, 1), (1, 2)])
+    params = {"J": np.ones(2), "h": np.full(3, 0.3), "g": np.ones(3)}
+    log, steps = nk.logging.RuntimeLog(), []
+
+    def callback(step, data, driver):
+        steps.append(step)
+        return True
+
+    mine = nk.vqs.FullSumState(hilbert, nk.models.RBM(alpha=1, param_dtype=float), seed=0)
+    before = mine.parameters["kernel"] if "kernel" in mine.parameters else mine.parameters["Dense"]["kernel"]
+    solver = qp.VariationalMonteCarlo(
+        state=mine, optimizer=optax.sgd(0.05), loggers=[log], callbacks=[callback], driver_options={"diag_shift": 1e-3}
+    )
+    ground = qp.equilibrate(net, params, solver=solver, key=0)
+    assert abs(float(ground.energy) - float(qp.equilibrate(net, params).energy)) < 1e-4
+    assert steps == list(range(ground.stats["steps"]))
+    assert len(log.data["Energy"]["Mean"]) == len(steps)
+    after = mine.parameters["kernel"] if "kernel" in mine.parameters else mine.parameters["Dense"]["kernel"]
+    np.testing.assert_array_equal(before, after)  # a copy was relaxed
+
+
+def test_a_callback_can_stop_the_relaxation(capsys):
+    solver = qp.VariationalMonteCarlo(full_sum=True, model=MeanField(), v_score=1e-9, callbacks=[lambda *_: False])
+    ground = qp.equilibrate(NET, PARAMS, solver=solver, key=0, throw=False)
+    assert ground.stats["steps"] == 0
+    assert "Stopping early" in capsys.readouterr().out  # NetKet's own message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_samples": 100, "n_chains": 64}, "multiple of `n_chains`=64"),
+        ({"v_score": -1.0}, "`v_score` must be positive"),
+        ({"state": object()}, "must be a netket.vqs.MCState or FullSumState"),
+        ({"full_sum": True, "sampler": object()}, "nothing is sampled"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        qp.VariationalMonteCarlo(**options)
+
+
+def test_bad_systems_and_states_are_refused(free):
+    solver = qp.VariationalMonteCarlo(full_sum=True)
+    with pytest.raises(TypeError, match="solves spin networks"):
+        qp.equilibrate(qp.HarmonicNetwork(2, [(0, 1)]), qp.HarmonicNetwork(2, [(0, 1)]).init_params(0), solver=solver)
+    with pytest.raises(ValueError, match="is diagonal"):
+        qp.equilibrate(NET, {**PARAMS, "g": np.zeros(N)}, solver=solver)
+    big = qp.TransverseFieldIsing(21, [(0, 1)])
+    with pytest.raises(ValueError, match="must be False above 20 spins"):
+        qp.equilibrate(big, big.init_params(0), solver=solver)
+    wrong = qp.VariationalMonteCarlo(full_sum=True, model=nk.models.RBM(param_dtype=complex))
+    with pytest.raises(TypeError, match="must give a real log psi"):
+        qp.equilibrate(NET, PARAMS, solver=wrong)
+    two = qp.TransverseFieldIsing(2, [(0, 1)])
+    with pytest.raises(ValueError, match="must be a state of 2 sites, but has 5"):
+        qp.equilibrate(two, two.init_params(0), solver=SAMPLED, init=free)
+    with pytest.raises(TypeError, match="measured with Pauli sums"):
+        free.state.expect(qp.R(0))
+
+
+def test_blocks_are_whole_chains_or_pieces_of_them():
+    assert np.unique(blocks(64, 3)).tolist() == list(range(32))
+    assert (np.diff(blocks(64, 3).reshape(64, 3), axis=1) == 0).all()
+    assert np.unique(blocks(2, 40)).tolist() == list(range(32))
+    assert blocks(1, 5).tolist() == list(range(5))
