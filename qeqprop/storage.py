@@ -46,6 +46,8 @@ _CLASSES = {
     "MeasuredState": "quantum.measured_state",
     "MeasuredOscillators": "quantum.measured_oscillators",
     "NudgeChoice": "core.budget",
+    "MatrixProductGroundState": "quantum.mps",
+    "MatrixProductState": "quantum.mps_state",
     "PureState": "quantum.states",
     "BilinearState": "quantum.states",
     "FermionState": "quantum.fermion_states",

@@ -20,6 +20,8 @@ _NAMES = {
     "measured_state": ["MeasuredState"],
     "measurement": ["Measured"],
     "models": ["cluster_ising", "heisenberg", "kitaev_honeycomb", "phase_sensor", "phase_sensor_cost", "xxz"],
+    "mps": ["MatrixProductGroundState"],
+    "mps_state": ["MatrixProductState"],
     "operators": ["MatrixOperator", "OperatorSystem"],
     "oscillators": ["HarmonicNetwork"],
     "pauli": ["PauliSum", "X", "Y", "Z", "identity", "projector"],
@@ -69,6 +71,8 @@ if TYPE_CHECKING:
     from .measured_state import MeasuredState
     from .measurement import Measured
     from .models import cluster_ising, heisenberg, kitaev_honeycomb, phase_sensor, phase_sensor_cost, xxz
+    from .mps import MatrixProductGroundState
+    from .mps_state import MatrixProductState
     from .operators import MatrixOperator, OperatorSystem
     from .oscillators import HarmonicNetwork
     from .pauli import PauliSum, X, Y, Z, identity, projector
