@@ -18,7 +18,10 @@ import numpy as np
 import qeqprop as qp
 from qeqprop.quantum import MatrixProductGroundState
 
-COLUMNS = "system | longitudinal field | reference | status | chi | distance to an eigenstate | gap | CPU s | error | of | bound | scheme"
+COLUMNS = (
+    "system | longitudinal field | reference | status | chi | distance to an eigenstate | gap | CPU s | error | of | "
+    "bound | scheme"
+)
 COMPONENTS = {"J": [3], "h": [4], "g": [5]}
 
 
