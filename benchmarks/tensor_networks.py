@@ -19,8 +19,8 @@ import qeqprop as qp
 from qeqprop.quantum import MatrixProductGroundState
 
 COLUMNS = (
-    "system | longitudinal field | reference | status | chi | distance to an eigenstate | gap | CPU s | error | of | "
-    "bound | scheme"
+    "system | longitudinal field | reference | status | chi | distance to an eigenstate | gap | CPU s | error | of "
+    "| bound | scheme"
 )
 COMPONENTS = {"J": [3], "h": [4], "g": [5]}
 

@@ -44,9 +44,9 @@ class MatrixProductGroundState(AbstractSolver):
       E - E_0 <= variance/gap (Temple). Discarded Schmidt states are orthogonal on both sides of their bond, so that
       forces, like the energy, are wrong in second order only.
     - `gap` is the energy of a second state, orthogonal to the first, of bond dimension at most `gap_bond`. It bounds
-      the true gap *from above* and is usually close. It is sought from the opposite product state, as which the
-      other half of a broken symmetry is found: a ferromagnet in a weak transverse field is `degenerate`, although each
-      of its states is perfect. Where the second state is lower than the first, the search begins anew from it.
+      the true gap *from above* and is usually close. It is sought where the other half of a broken symmetry, or its
+      other superposition, is found: a ferromagnet in a weak transverse field is `degenerate`, although each of its
+      states is perfect. Where the second state is lower than the first, the search begins anew from it.
 
     Nudged runs begin at the free state and skip the gap; a state that overlaps with it by less than half is a branch
     jump.

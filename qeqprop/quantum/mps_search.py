@@ -108,14 +108,15 @@ class Search:
     def _second(self, state: MatrixProductState, bloch: np.ndarray, bond: int) -> MatrixProductState:
         """A low state orthogonal to `state`.
 
-        It is sought from a sum of two: the opposite of the best product state, which leads to the other half of a
-        broken symmetry; and (sum_i b_i . sigma_i) psi with the Bloch vectors b of that product. This order parameter
+        It is sought from a sum of two: the product of all spins turned round, which leads to the other half of a broken
+        symmetry; and (sum_i b_i . sigma_i) psi with the Bloch vectors b of the best product state. This order parameter
         turns the symmetric superposition of two halves into the antisymmetric one, and else makes single flips.
         """
         # the part along `state` is projected to the eigenvalue 0, which must lie above all levels that are sought
         below = matrix_product_operator(self.h, shift=-float(np.abs(self.h.coefficients).sum()))
         flips = matrix_product_operator(local_operator(bloch))
-        start = state.applied(flips).truncated(max(bond - 1, 1)).plus(self._product(-bloch))
+        opposite = self._product(-state.bloch_vectors()[list(self.order)])
+        start = state.applied(flips).truncated(max(bond - 1, 1)).plus(opposite)
         engine = DMRG(below, self.order)
         return engine.minimise(
             self._cast(start), max_bond=bond, svd_min=COARSE_CUT, max_sweeps=SECOND_SWEEPS, orthogonal_to=[state]

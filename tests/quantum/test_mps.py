@@ -319,6 +319,13 @@ def test_false_vacuum_is_left(h):
     assert np.sign(float(ground.state.expect(qp.Z(3)))) == np.sign(h)
 
 
+def test_metastable_state_is_the_second():
+    """Turning all spins costs less than turning one, but is far from it."""
+    n, h = 20, -0.01
+    ground = qp.equilibrate(chain(n), uniform(n, h=h, g=0.1), solver=SOLVER)
+    assert float(ground.gap) == pytest.approx(2 * n * abs(h), rel=0.01)
+
+
 def test_rugged_landscapes():
     n = 10
     network = qp.TransverseFieldIsing(n, [(i, j) for i in range(n) for j in range(i)])
