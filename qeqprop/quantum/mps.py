@@ -12,6 +12,7 @@ from ..core.scheme import Stencil, richardson
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
+from .mps_operator import StringSum, string_sum
 from .mps_search import Level, Search, SearchSettings
 from .mps_start import chain_order
 from .mps_state import MatrixProductState
@@ -117,8 +118,11 @@ class MatrixProductGroundState(AbstractSolver):
         settings = SearchSettings(self.max_bond, SCHMIDT_CUT * self.tolerance, self.max_sweeps, self.gap_bond)
         search = Search(system.operators(), system.strengths(params), order, settings)
         if start is not None and init is not None and system.nudges:
-            level, gap = search.follow(start), None
-            overlap, known = float(level.state.overlap(start)), init.worst()[1]
+            known = init.worst()[1]
+            scale = init.stats["energy_scale"] if known is None else known
+            enough = self.tolerance * max(1.0, abs(float(init.energy)))
+            level, gap = search.nudged(start, _nudge_strings(system, order), scale, enough), None
+            overlap = float(level.state.overlap(start))
         else:
             level, gap = search.lowest(start)
             overlap, known = None, gap
@@ -205,6 +209,12 @@ class MatrixProductGroundState(AbstractSolver):
 
     def __repr__(self) -> str:
         return f"{self.name}(max_bond={self.max_bond}, tolerance={self.tolerance:g})"
+
+
+def _nudge_strings(system: AbstractSpinSystem, order: Sequence[int]) -> StringSum:
+    observables = [observable for term, _ in system.nudges for observable in term.observables]
+    strengths = [np.real(strength) * term.weights for term, strength in system.nudges]
+    return string_sum(observables, np.concatenate(strengths), order)
 
 
 def _check_start(init: Equilibrium, n_sites: int) -> MatrixProductState:

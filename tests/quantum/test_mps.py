@@ -442,3 +442,18 @@ def test_xxz_ring():
     params = {"Jxy": np.ones(6), "Jz": np.full(6, 0.4), "h": np.full(6, 0.05)}
     ground, exact = (qp.equilibrate(network, params, solver=s, throw=False) for s in (SOLVER, None))
     assert float(ground.energy) == pytest.approx(float(exact.energy), abs=1e-11)
+
+
+def test_costs_that_reach_across_the_chain():
+    """Two-site sweeps never find the states in which both ends of the cost are excited: the start must have them."""
+    n, rng = 14, np.random.default_rng(5)
+    net = qp.TransverseFieldIsing(n, [(i, i + 1) for i in range(n - 1)])
+    params = {"J": rng.uniform(0.4, 0.8, n - 1), "h": rng.normal(size=n), "g": rng.uniform(0.8, 1.2, n)}
+    cost = qp.ObservableCost(qp.Z(0) * qp.Z(n - 1) + qp.X(2) * qp.Z(9) * qp.X(12))
+    out = qp.ep_gradient(net, params, cost, solver=MatrixProductGroundState())
+    exact = qp.linear_response(net, params, cost)
+    assert out.status is qp.Status.OK
+    assert max(phase.stats["energy_variance"] for _, phase in out.nudged) < 1e-12
+    for name, value in exact.grad.items():
+        assert np.abs(value).max() > 0.01
+        np.testing.assert_allclose(out.grad[name], value, atol=1e-7)
