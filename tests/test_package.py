@@ -179,3 +179,10 @@ def overridden(cls: type) -> list[str]:
         for base in bases
         if name in vars(base) and not getattr(vars(base)[name], "__isabstractmethod__", False)
     ]
+
+
+@pytest.mark.parametrize("package", [qeqprop, qeqprop.quantum, qeqprop.classical], ids=lambda package: package.__name__)
+def test_no_lazy_name_is_also_a_module(package):
+    """Importing the module would put it in the place of the name."""
+    modules = {info.name for info in pkgutil.iter_modules(package.__path__)} - set(getattr(package, "_MODULES", ()))
+    assert modules & set(package.__all__) == set()

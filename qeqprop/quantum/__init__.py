@@ -25,7 +25,7 @@ _NAMES = {
     "operators": ["MatrixOperator", "OperatorSystem"],
     "oscillators": ["HarmonicNetwork"],
     "pauli": ["PauliSum", "X", "Y", "Z", "identity", "projector"],
-    "preparations": ["Preparations", "preparations"],
+    "state_preparations": ["Preparations", "preparations"],
     "quadratic": ["P", "Quadratic", "R"],
     "spins": ["SpinNetwork"],
     "sampled_state": ["SampledThermalState"],
@@ -76,10 +76,10 @@ if TYPE_CHECKING:
     from .operators import MatrixOperator, OperatorSystem
     from .oscillators import HarmonicNetwork
     from .pauli import PauliSum, X, Y, Z, identity, projector
-    from .preparations import Preparations, preparations
     from .quadratic import P, Quadratic, R
     from .sampled_state import SampledThermalState
     from .spins import SpinNetwork
+    from .state_preparations import Preparations, preparations
     from .states import BilinearState, PureState
     from .thermal import GibbsState, ThermalState
     from .typicality import ThermalPureStates
