@@ -1,6 +1,5 @@
 """Elastic networks: nodes in space, joined by central-force springs."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..core.graph import Edges, check_count, check_edges
 from ..core.system import Params, real_array, replaced
-from .energy import AbstractEnergySystem, Matrix, Nudge
+from .energy import AbstractEnergySystem, Matrix, Nudge, check_inputs
 
 
 class Springs(NamedTuple):
@@ -59,7 +58,7 @@ class ElasticNetwork(AbstractEnergySystem):
     stiffness: float = eqx.field(static=True)
     reference: np.ndarray
     ends: tuple[np.ndarray, np.ndarray]
-    movable: np.ndarray
+    pattern: "_Pattern"
     inputs: np.ndarray
     nudges: tuple[Nudge, ...]
 
@@ -87,7 +86,7 @@ class ElasticNetwork(AbstractEnergySystem):
             raise ValueError(f"Argument `stiffness` must not be negative, but is {stiffness}.")
         pairs = np.array(self.edges, dtype=int).reshape(-1, 2)
         self.ends = (pairs[:, 0].copy(), pairs[:, 1].copy())
-        self.movable = _pattern(self.edges, *self.reference.shape, (*self.fixed, *self.driven)).free
+        self.pattern = _pattern(*self.ends, self.reference.shape, [*self.fixed, *self.driven])
         self.inputs = np.zeros((len(self.driven), self.reference.shape[1]))
         self.nudges = ()
         if len(short := np.flatnonzero(self.springs(self.reference).length == 0)):
@@ -119,7 +118,7 @@ class ElasticNetwork(AbstractEnergySystem):
 
     @property
     def free(self) -> np.ndarray:
-        return self.movable
+        return self.pattern.free
 
     def start(self) -> np.ndarray:
         position = self.reference.copy()
@@ -130,13 +129,7 @@ class ElasticNetwork(AbstractEnergySystem):
         """The network with its driven nodes displaced; a leading axis is the batch axis."""
         if self.input_shape is None:
             raise ValueError("Argument `inputs` must be None: this network has no driven nodes.")
-        array = real_array(inputs, "inputs")
-        if array.ndim not in (2, 3) or array.shape[-2:] != self.input_shape:
-            raise ValueError(
-                f"Argument `inputs` must have shape {self.input_shape} or (batch, *{self.input_shape}), but has shape "
-                f"{array.shape}."
-            )
-        return replaced(self, inputs=array)
+        return replaced(self, inputs=check_inputs(inputs, self.input_shape))
 
     def init_params(self, rng: np.random.Generator | int) -> Params:
         """Stiffnesses around 1 (log-normal, width 0.3), rest lengths as in the reference positions."""
@@ -168,7 +161,7 @@ class ElasticNetwork(AbstractEnergySystem):
         along = s.unit[:, :, None] * s.unit[:, None, :]
         slack = (1 - params["l"] / np.where(s.length > 0, s.length, 1.0))[:, None, None]
         blocks = params["k"][:, None, None] * (slack * (np.eye(dim) - along) + along)
-        pattern = _pattern(self.edges, *self.reference.shape, (*self.fixed, *self.driven))
+        pattern = self.pattern
         entries = np.concatenate([blocks, blocks, -blocks, -blocks]).ravel()[pattern.kept]
         data = np.bincount(pattern.slot, entries, len(pattern.indices))
         matrix = sp.csc_array((data, pattern.indices, pattern.indptr), shape=(len(pattern.free),) * 2)
@@ -201,15 +194,14 @@ class _Pattern(NamedTuple):
     indptr: np.ndarray
 
 
-@functools.lru_cache(maxsize=16)
-def _pattern(edges: Edges, n_nodes: int, dim: int, held: tuple[int, ...]) -> _Pattern:
-    place = np.ones((n_nodes, dim), bool)
-    place[list(held)] = False
+def _pattern(i: np.ndarray, j: np.ndarray, shape: tuple[int, ...], held: list[int]) -> _Pattern:
+    n_nodes, dim = shape
+    place = np.ones(shape, bool)
+    place[held] = False
     free = np.flatnonzero(place)
     number = np.full(n_nodes * dim, -1)
     number[free] = np.arange(len(free))
     of_node = number.reshape(n_nodes, dim)
-    i, j = np.array(edges, dtype=int).reshape(-1, 2).T
     heads = np.concatenate([of_node[i], of_node[j], of_node[i], of_node[j]])
     tails = np.concatenate([of_node[i], of_node[j], of_node[j], of_node[i]])
     rows = np.repeat(heads, dim, axis=1).ravel()

@@ -241,13 +241,7 @@ class EnergySystem(AbstractEnergySystem):
         """The system with its inputs set; a leading axis is the batch axis."""
         if self.sample_shape is None:
             raise ValueError("Argument `inputs` must be None: this system takes no inputs.")
-        array = real_array(inputs, "inputs")
-        if array.shape[-len(self.sample_shape) :] != self.sample_shape or array.ndim > len(self.sample_shape) + 1:
-            raise ValueError(
-                f"Argument `inputs` must have shape {self.sample_shape}, or that with a batch axis in front, but has "
-                f"shape {array.shape}."
-            )
-        return replaced(self, inputs=array)
+        return replaced(self, inputs=check_inputs(inputs, self.sample_shape))
 
     def init_params(self, rng: np.random.Generator | int) -> Params:
         """Normal random numbers."""
@@ -299,6 +293,16 @@ def _derivatives(potential: Callable[[Any, Any, Any], Any]) -> _Derivatives:
     return _Derivatives(
         jit(potential), jit(slope), jit(jax.jacfwd(slope, argnums=1)), jit(by_params), jit(force_change)
     )
+
+
+def check_inputs(inputs: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
+    """`inputs` as finite float64 numbers of the shape of one sample, or with a batch axis in front."""
+    array = real_array(inputs, "inputs")
+    if array.shape not in (shape, (*array.shape[:1], *shape)):
+        raise ValueError(
+            f"Argument `inputs` must have shape {shape}, or that with a batch axis in front, but has shape {array.shape}."
+        )
+    return array
 
 
 def _arrays(tree: Mapping[str, Any]) -> Params:

@@ -18,7 +18,7 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .estimate import Estimate, combine, format_uncertain
+from .estimate import Estimate, batch_mean, combine, format_uncertain
 from .gradient import NUDGE_TOO_LARGE, EPGradient, ep_gradient
 from .graph import check_count
 from .nudge import AbstractNudge
@@ -231,10 +231,4 @@ def _forces(
         raise ValueError(f"Argument `inputs` must be a single sample: {out.solver.name} solves this batch one by one.")
     phases = {0.0: out.free, **{complex(b).real: phase for b, phase in out.nudged}}
     forces = [system.param_grad(checked, phases[b].state) for b in strengths]
-    return forces if system.batch_size is None else [_batch_mean(force) for force in forces]
-
-
-def _batch_mean(force: Estimate) -> Estimate:
-    mean = {name: value.mean(axis=0) for name, value in force.mean.items()}
-    error = {name: np.sqrt(np.sum(value**2, axis=0)) / len(value) for name, value in force.stderr.items()}
-    return Estimate(mean, error)
+    return forces if system.batch_size is None else [batch_mean(force) for force in forces]

@@ -114,6 +114,12 @@ def combine(weights: Sequence[complex], estimates: Sequence[Estimate]) -> Estima
     return Estimate(mean, _quadrature(weights, [x.stderr for x in estimates]))
 
 
+def batch_mean(estimate: Estimate) -> Estimate:
+    """The mean over the leading batch axis of a dict of arrays, of independent samples."""
+    mean = {name: value.mean(axis=0) for name, value in estimate.mean.items()}
+    return Estimate(mean, {n: np.sqrt(np.sum(e**2, axis=0)) / len(e) for n, e in estimate.stderr.items()})
+
+
 def _linear(weights: Sequence[complex], values: Sequence[Any]) -> Any:
     if isinstance(values[0], dict):
         return {name: _linear(weights, [value[name] for value in values]) for name in values[0]}

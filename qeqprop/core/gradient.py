@@ -11,7 +11,7 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .estimate import Estimate, format_uncertain
+from .estimate import Estimate, batch_mean, format_uncertain
 from .nudge import AbstractNudge, WeightedObservables
 from .randomness import branch
 from .scheme import AbstractScheme, LinearResponse, Stencil
@@ -187,6 +187,7 @@ def _by_stencil(problem: Problem, stencil: Stencil, free: Equilibrium, term: Wei
         phases[strength] = solver.solve(system.nudged(term, strength), params, init=start, key=branch(key, i + 1))
     forces = {b: system.param_grad(params, phase.state) for b, phase in phases.items()}
     grad = combine_phases(stencil, stencil.weights, forces)
+    grad = grad if system.batch_size is None else batch_mean(grad)
     costs = {b: term.expect(phase.state) for b, phase in phases.items()}
     ratio = nudge_ratio(stencil, free, term)
     amplified = sum(
@@ -194,8 +195,8 @@ def _by_stencil(problem: Problem, stencil: Stencil, free: Equilibrium, term: Wei
     )
     return EPGradient(
         *mean_loss(nudge.cost(free.state, target)),
-        grad=_batch_mean(grad.mean, system),
-        stderr=_batch_error(grad.stderr, system),
+        grad=grad.mean,
+        stderr=grad.stderr,
         truncation=truncation_error(stencil, grad.mean, forces, phases, costs),
         residual=float(amplified),
         nudge_ratio=ratio,
@@ -210,12 +211,12 @@ def _by_stencil(problem: Problem, stencil: Stencil, free: Equilibrium, term: Wei
 def _by_response(problem: Problem, scheme: LinearResponse, free: Equilibrium, term: WeightedObservables) -> EPGradient:
     system, params, nudge, target, solver, _ = problem
     response = solver.respond(system, params, free, term, tolerance=scheme.tolerance)
-    grad = _batch_mean(response.grad.mean, system)
+    grad = response.grad if system.batch_size is None else batch_mean(response.grad)
     return EPGradient(
         *mean_loss(nudge.cost(free.state, target)),
-        grad=grad,
-        stderr=_batch_error(response.grad.stderr, system),
-        truncation={name: np.zeros_like(value) for name, value in grad.items()},
+        grad=grad.mean,
+        stderr=grad.stderr,
+        truncation={name: np.zeros_like(value) for name, value in grad.mean.items()},
         residual=float(np.max(response.residual)),
         nudge_ratio=None,
         scheme=scheme,
@@ -228,16 +229,6 @@ def _by_response(problem: Problem, scheme: LinearResponse, free: Equilibrium, te
 
 
 _DERIVATIVES: dict[type, Any] = {Stencil: _by_stencil, LinearResponse: _by_response}
-
-
-def _batch_mean(tree: dict[str, np.ndarray], system: AbstractSystem) -> dict[str, np.ndarray]:
-    return tree if system.batch_size is None else {name: value.mean(axis=0) for name, value in tree.items()}
-
-
-def _batch_error(tree: dict[str, np.ndarray], system: AbstractSystem) -> dict[str, np.ndarray]:
-    if (size := system.batch_size) is None:
-        return tree
-    return {name: np.sqrt(np.sum(value**2, axis=0)) / size for name, value in tree.items()}
 
 
 def mean_loss(losses: Estimate) -> tuple[Estimate, np.ndarray]:

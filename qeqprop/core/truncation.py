@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .estimate import Estimate, combine
+from .estimate import Estimate, batch_mean, combine
 from .scheme import Stencil
 from .solver import Equilibrium
 
@@ -30,37 +30,27 @@ def truncation_error(
 
     Args:
         stencil: the formula.
-        grad: its result; of a batched system with the batch axis, of which the mean is judged.
+        grad: its result; of a batched system the mean over the batch.
         forces: F(b) of every phase.
         phases: the equilibria, for their energies.
         costs: <C>_b of every phase.
     """
-    batch_axes = np.ndim(next(iter(phases.values())).energy.mean)
-    mean = {name: _mean(value, batch_axes) for name, value in grad.items()}
     if stencil.embedded is None:
-        return {name: np.full_like(value, np.nan) for name, value in mean.items()}
+        return {name: np.full_like(value, np.nan) for name, value in grad.items()}
     step = combine_phases(stencil, tuple(w - v for w, v in zip(stencil.weights, stencil.embedded, strict=True)), forces)
-    change = {name: _mean(value, batch_axes) for name, value in step.mean.items()}
-    noise = {name: _mean_error(value, batch_axes) for name, value in step.stderr.items()}
+    step = batch_mean(step) if np.ndim(next(iter(phases.values())).energy.mean) else step
+    change, noise = step.mean, step.stderr
     # what two standard errors explain is no truncation: the standard error of the gradient covers it
     difference = {name: np.sqrt(np.maximum(change[name] ** 2 - (2 * noise[name]) ** 2, 0.0)) for name in change}
-    shrink = shrinkage(stencil, _norm(difference), _norm(mean))
+    shrink = shrinkage(stencil, _norm(difference), _norm(grad))
     thermodynamic = _thermodynamic_error(stencil, phases, costs)
-    return {name: np.maximum(difference[name] * shrink, np.abs(mean[name]) * thermodynamic) for name in mean}
+    return {name: np.maximum(difference[name] * shrink, np.abs(grad[name]) * thermodynamic) for name in grad}
 
 
 def combine_phases(stencil: Stencil, weights: Sequence[complex], forces: Mapping[complex, Estimate]) -> Estimate:
     """Re sum_j w_j F(b_j) over the strengths of the stencil; phases without weight are left out, with their noise."""
     used = [(w, forces[b]) for b, w in zip(stencil.strengths, weights, strict=True) if w != 0]
     return combine(*zip(*used, strict=True))
-
-
-def _mean(value: np.ndarray, batch_axes: int) -> np.ndarray:
-    return value.mean(axis=0) if batch_axes else value
-
-
-def _mean_error(stderr: np.ndarray, batch_axes: int) -> np.ndarray:
-    return np.sqrt(np.sum(stderr**2, axis=0)) / len(stderr) if batch_axes else stderr
 
 
 def _norm(tree: Mapping[str, np.ndarray]) -> float:
