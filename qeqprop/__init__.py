@@ -39,6 +39,7 @@ _NAMES = {
     "quantum.thermal": ["GibbsState"],
     "quantum.vmc": ["VariationalMonteCarlo"],
     "quantum.typicality": ["ThermalPureStates"],
+    "scans.scanning": ["open_scan", "scan"],
     "storage": ["load", "save"],
 }
 _MODULES = ["classical", "data", "plot", "quantum", "tasks"]
@@ -92,4 +93,5 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from .quantum.thermal import GibbsState
     from .quantum.typicality import ThermalPureStates
     from .quantum.vmc import VariationalMonteCarlo
+    from .scans.scanning import open_scan, scan
     from .storage import load, save

@@ -1,0 +1,1 @@
+"""Scans over parameters: one atomic file a point, any executor, and the same call resumes."""

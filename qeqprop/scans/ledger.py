@@ -1,0 +1,140 @@
+"""What a scan has on disk: a manifest, and one atomic file a point. Which points are done is a listing of a folder.
+
+out/manifest.json             function, axes, seed, versions
+out/points/<key>.npz          values of a finished point
+out/points/<key>.failed.json  the error of a failed one
+out/carry/<key>.npz           the equilibrium that a continuation goes on from
+out/scan.nc                   the table, made from the points
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..storage import StorageError, load, save, write_atomically
+from .grid import Point
+
+SCHEMA = 1
+MISSING, DONE, FAILED = 0, 1, 2
+"""Values of a point's `status`."""
+
+
+class Outcome(NamedTuple):
+    """What became of a point."""
+
+    status: int
+    values: Mapping[str, np.ndarray]
+    seconds: float
+    error: str = ""
+
+
+class Ledger:
+    """The folder of a scan."""
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        self.folder = Path(folder).absolute()
+        self.points, self.carries = self.folder / "points", self.folder / "carry"
+
+    def statuses(self) -> dict[str, int]:
+        """key -> DONE or FAILED, of all points that have a file."""
+        found: dict[str, int] = {}
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.points) as entries:
+            for entry in entries:
+                key, _, kind = entry.name.partition(".")
+                if kind == "npz":
+                    found[key] = DONE
+                elif kind == "failed.json":
+                    found.setdefault(key, FAILED)
+        return found
+
+    def status(self, point: Point) -> int:
+        if self._done(point).exists():
+            return DONE
+        return FAILED if self._failed(point).exists() else MISSING
+
+    def write(self, point: Point, outcome: Outcome) -> None:
+        """Record a point; a success replaces a failure."""
+        if outcome.status == DONE:
+            save(
+                self._done(point),
+                {"params": point.params, "values": dict(outcome.values), "seconds": outcome.seconds},
+            )
+            self._failed(point).unlink(missing_ok=True)
+        else:
+            document = {"params": point.params, "error": outcome.error, "seconds": outcome.seconds}
+            write_atomically(self._failed(point), json.dumps(document).encode())
+
+    def read(self, point: Point) -> Outcome:
+        """A point's outcome; a file that cannot be read is put aside as `.bad`, and the point is missing."""
+        try:
+            if self._done(point).exists():
+                content = load(self._done(point))
+                values = {name: np.asarray(value) for name, value in content["values"].items()}
+                return Outcome(DONE, values, float(content["seconds"]))
+            if self._failed(point).exists():
+                content = json.loads(self._failed(point).read_text())
+                return Outcome(FAILED, {}, float(content["seconds"]), str(content["error"]))
+        except (StorageError, ValueError, KeyError, TypeError, AttributeError):
+            self._set_aside(point)
+        return Outcome(MISSING, {}, np.nan)
+
+    def _set_aside(self, point: Point) -> None:
+        path = self._done(point) if self._done(point).exists() else self._failed(point)
+        path.replace(path.with_name(path.name + ".bad"))
+
+    def _done(self, point: Point) -> Path:
+        return self.points / f"{point.key}.npz"
+
+    def _failed(self, point: Point) -> Path:
+        return self.points / f"{point.key}.failed.json"
+
+    def save_carry(self, point: Point, equilibrium: Any) -> None:
+        save(self.carries / f"{point.key}.npz", equilibrium)
+
+    def load_carry(self, point: Point) -> Any | None:
+        """The equilibrium kept of a point, None where there is none that can be read."""
+        try:
+            return load(self.carries / f"{point.key}.npz")
+        except (FileNotFoundError, StorageError):
+            return None
+
+    def drop_carry(self, point: Point) -> None:
+        (self.carries / f"{point.key}.npz").unlink(missing_ok=True)
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """The manifest, None of a new folder.
+
+        Raises:
+            StorageError: it is damaged, or of a newer schema.
+        """
+        path = self.folder / "manifest.json"
+        try:
+            manifest = json.loads(path.read_bytes())
+            if manifest["format"] != "qeqprop scan":
+                raise KeyError("format")
+            if manifest["schema"] > SCHEMA:
+                raise StorageError(f"{path}: written by a newer qeqprop (schema {manifest['schema']} > {SCHEMA}).")
+            return manifest
+        except FileNotFoundError:
+            return None
+        except StorageError:
+            raise
+        except (ValueError, KeyError, TypeError) as error:
+            raise StorageError(f"{path}: not the manifest of a scan, or damaged ({error}).") from error
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        document = {"format": "qeqprop scan", "schema": SCHEMA, **manifest}
+        write_atomically(self.folder / "manifest.json", (json.dumps(document, indent=2) + "\n").encode())
+
+    def set_points_aside(self) -> Path:
+        """Rename the folders of points and carries; nothing is deleted."""
+        number = next(n for n in range(1, 10**6) if not (self.folder / f"points.{n}").exists())
+        for path in (self.points, self.carries):
+            with contextlib.suppress(FileNotFoundError):
+                path.rename(path.with_name(f"{path.name}.{number}"))
+        return self.points.with_name(f"points.{number}")

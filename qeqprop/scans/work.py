@@ -1,0 +1,122 @@
+"""What runs in a worker: points in order, each asked for in the ledger first and written there before it is reported."""
+
+import functools
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import cloudpickle
+import numpy as np
+
+from ..core.gradient import EPGradient
+from ..core.solver import Equilibrium
+from .grid import Point
+from .ledger import DONE, FAILED, MISSING, Ledger, Outcome
+from .values import named_arrays
+
+
+class Job(NamedTuple):
+    """What a worker must know: the ledger's folder, the function (by cloudpickle), the seed, whether rows are continued."""
+
+    folder: str
+    function: bytes
+    seed: int
+    continued: bool
+    retry: bool
+
+
+class Report(NamedTuple):
+    """What a worker answers: the number of points done and failed now, and the seconds that they took."""
+
+    done: int
+    failed: int
+    seconds: float
+
+
+def run_rows(job: Job, rows: Sequence[Sequence[Point]]) -> Report:
+    """Run the points of `rows` that have no outcome yet."""
+    start = time.perf_counter()
+    statuses = [status for row in rows for status in run_row(job, row)]
+    return Report(statuses.count(DONE), statuses.count(FAILED), time.perf_counter() - start)
+
+
+def run_row(job: Job, row: Sequence[Point]) -> list[int]:
+    """Run one row in order; in a continuation each point starts from the equilibrium of its neighbour."""
+    ledger, function, statuses = Ledger(job.folder), _loaded(job.function), []
+    carry, previous = None, None
+    for point in row:
+        known = ledger.status(point)
+        if known == DONE or (known == FAILED and not job.retry):
+            statuses.append(known)
+            kept = ledger.load_carry(point) if job.continued else None
+            carry, previous = (kept, point) if kept is not None else (carry, previous)
+            continue
+        outcome, found = _run(function, point, job, carry)
+        if found is not None:  # before the point: a crash in between repeats the point from its neighbour's equilibrium
+            ledger.save_carry(point, found)
+        ledger.write(point, outcome)
+        statuses.append(outcome.status)
+        if found is not None:
+            if previous is not None and _adjacent(row, previous, point):
+                ledger.drop_carry(previous)
+            carry, previous = found, point
+    return statuses
+
+
+def _adjacent(row: Sequence[Point], previous: Point, point: Point) -> bool:
+    """Whether no failed point, which may be retried from `previous`, lies between."""
+    return row.index(point) == row.index(previous) + 1
+
+
+def _run(function: Callable[..., Any], point: Point, job: Job, carry: Any) -> tuple[Outcome, Any]:
+    start = time.perf_counter()
+    try:
+        result = function(**point.params, **_extras(function, point, job, carry))
+        values, found = named_arrays(result, point.params), carried(result) if job.continued else None
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        return Outcome(FAILED, {}, time.perf_counter() - start, text), None
+    return Outcome(DONE, values, time.perf_counter() - start), found
+
+
+def _extras(function: Callable[..., Any], point: Point, job: Job, carry: Any) -> dict[str, Any]:
+    given = {"rng": np.random.default_rng(point_seed(job.seed, point)), **({"init": carry} if job.continued else {})}
+    return {name: value for name, value in given.items() if accepts(function, name)}
+
+
+def accepts(function: Callable[..., Any], name: str) -> bool:
+    """Whether a function takes an argument of this name."""
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+
+
+def point_seed(seed: int, point: Point) -> np.random.SeedSequence:
+    """A seed from the scan's seed and the point's parameters alone, whatever the order of the work."""
+    return np.random.SeedSequence(seed, spawn_key=tuple(np.frombuffer(bytes.fromhex(point.key), ">u4").tolist()))
+
+
+def carried(result: Any) -> Equilibrium:
+    """The equilibrium in a result that the next point of a continuation starts from."""
+    if isinstance(result, Equilibrium):
+        return result
+    if isinstance(result, EPGradient):
+        return result.free
+    for item in result.values() if isinstance(result, Mapping) else ():
+        if isinstance(item, Equilibrium | EPGradient):
+            return carried(item)
+    raise TypeError("With `along`, the function must return an Equilibrium or an EPGradient (alone or in its dict).")
+
+
+@functools.lru_cache(maxsize=8)
+def _loaded(function: bytes) -> Callable[..., Any]:
+    return cloudpickle.loads(function)
+
+
+def blame(job: Job, row: Sequence[Point], reason: str) -> None:
+    """Record the first unfinished point of a row as failed."""
+    ledger = Ledger(job.folder)
+    for point in row:
+        if ledger.status(point) == MISSING:
+            ledger.write(point, Outcome(FAILED, {}, float("nan"), reason))
+            return
