@@ -1,7 +1,7 @@
-"""The command `qeqprop`: demo, train, check, info.
+"""The command `qeqprop`: demo, train, check, scan, status, info.
 
-Exit codes: 0 all is well; 1 it ran, but a check disagreed or a goal was missed; 2 wrong usage; 3 refused, with the
-reason in one line on stderr (a degenerate ground state, too little memory, a bad value, a missing package or file).
+Exit codes: 0 all is well; 1 it ran, but a check disagreed, a goal was missed or points failed; 2 wrong usage; 3 refused,
+with the reason in one line on stderr (a degenerate ground state, too little memory, a bad value, a missing package or file).
 """
 
 import argparse
@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Sequence
 
 from . import __version__
-from .commands import MISSED, OK, REFUSED, check, demo, info, train
+from .commands import MISSED, OK, REFUSED, check, demo, info, scan, status, train
 
-COMMANDS = {"demo": demo, "train": train, "check": check, "info": info}
+COMMANDS = {"demo": demo, "train": train, "check": check, "scan": scan, "status": status, "info": info}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,12 +71,13 @@ def _one_line(error: Exception) -> str:
 
 
 def _print_warnings_in_one_line() -> None:
-    from .core.status import NudgeWarning
+    from .core.status import AccuracyWarning, NudgeWarning
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
         print(f"qeqprop: warning: {message}", file=sys.stderr)
 
     warnings.simplefilter("always", NudgeWarning)
+    warnings.simplefilter("always", AccuracyWarning)
     warnings.showwarning = show
 
 

@@ -15,6 +15,7 @@ import pytest
 import xarray as xr
 
 import qeqprop as qp
+from qeqprop.cli import main
 
 AXES = {"g": np.linspace(0.2, 2.0, 4), "J": [0.5, 1.0]}
 
@@ -264,3 +265,55 @@ def test_a_manifest_that_is_damaged_or_newer_is_refused(tmp_path):
         qp.scan(product, AXES, out=tmp_path, workers=0)
     with pytest.raises(FileNotFoundError, match="no scan there"):
         qp.open_scan(tmp_path / "nowhere")
+
+
+CONFIG = """
+function = "gaps.py:gap"
+out = "runs/gap"
+workers = 0
+[axes]
+g = { linspace = [0.0, 1.0, 3] }
+J = [1.0, 2.0]
+"""
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "gaps", raising=False)
+    (tmp_path / "gaps.py").write_text("def gap(g, J):\n    return {'gap': 1 / (J - 1 - g)}\n")
+    (tmp_path / "scan.toml").write_text(CONFIG)
+    yield tmp_path / "scan.toml"
+    sys.modules.pop("gaps", None)
+
+
+def test_the_command_scans_reports_and_resumes(config, capsys):
+    assert main(["scan", str(config), "--dry-run"]) == 0
+    assert "6 points (g 3 x J 2), 0 of them on disk" in capsys.readouterr().out
+    assert main(["scan", str(config)]) == 1  # 1 / 0 at two points
+    assert "4 points ok, 2 failed" in capsys.readouterr().out
+    run = config.parent / "runs" / "gap"
+    assert main(["status", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "function": "gaps.gap", "points": 6, "done": 4, "failed": 2, "missing": 0,
+    }  # fmt: skip
+    assert qp.open_scan(run).gap.sel(g=0.5, J=2.0) == 2.0
+    assert main(["status", str(config.parent)]) == 3
+    assert "no scan there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("workers", "workerz", "did you mean `workers`"),
+        ("linspace", "linspaced", "did you mean `linspace`"),
+        ("[0.0, 1.0, 3]", "[0.0, 1.0]", "[start, stop, number]"),
+        ("gaps.py:gap", "gaps.py:gop", "has no 'gop'"),
+        ("gaps.py:gap", "gasp.py:gap", "no file gasp.py"),
+        ("gaps.py:gap", "gaps", "must be 'file.py:name'"),
+    ],
+)
+def test_scan_files_with_mistakes_are_refused(config, capsys, old, new, message):
+    config.write_text(CONFIG.replace(old, new))
+    assert main(["scan", str(config)]) == 3
+    assert message in capsys.readouterr().err
