@@ -22,7 +22,7 @@ _NAMES = {
     "core.scheme": ["LinearResponse", "Stencil", "centered", "holomorphic", "one_sided", "richardson"],
     "core.solver": ["Equilibrium", "equilibrate"],
     "core.spsa": ["spsa_gradient"],
-    "core.status": ["EquilibriumError", "NudgeWarning", "Status"],
+    "core.status": ["AccuracyWarning", "EquilibriumError", "NudgeWarning", "Status"],
     "core.training": ["History", "accuracy", "evaluate", "fit", "predict"],
     "quantum.adiabatic": ["AdiabaticPreparation"],
     "quantum.exact": ["ExactDiagonalization"],
@@ -76,7 +76,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from .core.scheme import LinearResponse, Stencil, centered, holomorphic, one_sided, richardson
     from .core.solver import Equilibrium, equilibrate
     from .core.spsa import spsa_gradient
-    from .core.status import EquilibriumError, NudgeWarning, Status
+    from .core.status import AccuracyWarning, EquilibriumError, NudgeWarning, Status
     from .core.training import History, accuracy, evaluate, fit, predict
     from .quantum.adiabatic import AdiabaticPreparation
     from .quantum.exact import ExactDiagonalization

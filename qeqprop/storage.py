@@ -21,8 +21,19 @@ from .core.status import Status
 
 SCHEMA = 1
 _CLASSES = {
+    "EnumeratedState": "classical.enumeration",
+    "ExactEnumeration": "classical.enumeration",
+    "HeatBath": "classical.heat_bath",
+    "ParallelTempering": "classical.tempering",
+    "SimulatedAnnealing": "classical.annealing",
+    "SpinEnsemble": "classical.spin_ensemble",
     "AdiabaticPreparation": "quantum.adiabatic",
     "Estimate": "core.estimate",
+    "SpiceCheck": "classical.spice",
+    "LayeredVoltages": "classical.deep_resistive",
+    "CircuitState": "classical.resistive",
+    "BlockDescent": "classical.block_descent",
+    "ActiveSet": "classical.active_set",
     "Equilibrium": "core.solver",
     "EPGradient": "core.gradient",
     "AgnosticStep": "core.agnostic",
@@ -91,6 +102,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
 
 def save(path: str | os.PathLike[str], result: Any) -> Path:
     """Save a result (gradient, check, equilibrium, history, parameters, or dicts and lists of these) to `path`.
+
+    A checkpoint of a training is a dict of what it needs: parameters, the state of the optax optimizer, the last
+    equilibrium, the seed. NetKet's `MCState` and `FullSumState` may be among them, with chains and random keys.
 
     Args:
         path: file name; `.npz` is appended where it is missing.
@@ -170,10 +184,16 @@ def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         return {"array": name}
     if isinstance(value, dict):
         return {"dict": [[_encode(key, arrays), _encode(item, arrays)] for key, item in value.items()]}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return {"optax": [_optax_name(type(value)), [_encode(item, arrays) for item in value]]}
     if isinstance(value, list | tuple):
         return {type(value).__name__: [_encode(item, arrays) for item in value]}
+    if isinstance(value, np.random.SeedSequence):
+        return {"seed": [_encode(value.entropy, arrays), list(value.spawn_key), value.n_children_spawned]}
     if type(value).__name__ == "PauliSum":
         return {"pauli": str(value)}
+    if type(value).__name__ in ("MCState", "FullSumState"):
+        return {"netket": _encode(_saved_states().plain_state(value), arrays)}
     if type(value).__name__ in _CLASSES and dataclasses.is_dataclass(value):
         own = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         plain = value.to_storage() if hasattr(value, "to_storage") else own  # what is not plain data describes itself
@@ -197,8 +217,38 @@ def _decode(value: Any, arrays: Any) -> Any:
         return items if kind == "list" else tuple(items)
     if kind == "pauli":
         return importlib.import_module(f"{__package__}.quantum.pauli").PauliSum.from_string(content)
+    if kind == "netket":
+        return _saved_states().restored_state(_decode(content, arrays))
+    if kind == "optax":
+        name, items = content
+        return _optax_state(name)(*(_decode(item, arrays) for item in items))
+    if kind == "seed":
+        entropy, spawn_key, spawned = content
+        return np.random.SeedSequence(entropy, spawn_key=tuple(spawn_key), n_children_spawned=spawned)
     simple = {"status": lambda name: Status[name], "complex": lambda pair: complex(*pair), "float": float}
     return simple[kind](content)
+
+
+def _saved_states() -> Any:
+    return importlib.import_module(f"{__package__}.quantum.vmc_saved")
+
+
+def _optax_name(cls: type) -> str:
+    """The name of a state of an optax optimizer; other named tuples would not be found again."""
+    import optax
+
+    if getattr(optax, cls.__name__, None) is not cls:
+        raise TypeError(f"A {cls.__name__} cannot be saved: of named tuples only the states of optax are known.")
+    return cls.__name__
+
+
+def _optax_state(name: str) -> Any:
+    import optax
+
+    cls = getattr(optax, name, None)
+    if not (isinstance(cls, type) and issubclass(cls, tuple)):
+        raise StorageError(f"The optimizer state {name} is not known to the installed optax.")
+    return cls
 
 
 def _decode_module(value: dict[str, Any], arrays: Any) -> Any:

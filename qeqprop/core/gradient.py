@@ -16,7 +16,7 @@ from .nudge import AbstractNudge, WeightedObservables
 from .randomness import branch
 from .scheme import AbstractScheme, LinearResponse, Stencil
 from .solver import AbstractSolver, Equilibrium, describe, prepare
-from .status import EquilibriumError, NudgeWarning, Status
+from .status import AccuracyWarning, EquilibriumError, NudgeWarning, Status
 from .system import AbstractSystem, Params
 from .truncation import combine_phases, truncation_error
 
@@ -126,6 +126,10 @@ def ep_gradient(
         EquilibriumError: degenerate ground state, unconverged phase, nudge too large against the gap.
         ValueError, TypeError: bad arguments, before any work.
 
+    Warns:
+        NudgeWarning: the nudge is large against the gap.
+        AccuracyWarning: the error bars do not tell the whole error; the message says why.
+
     Example:
         >>> import qeqprop as qp
         >>> net = qp.TransverseFieldIsing(n_sites=2, edges=[(0, 1)])
@@ -171,6 +175,8 @@ def _estimate(problem: Problem, scheme: AbstractScheme | None, init: Equilibrium
         raise EquilibriumError(out.status, f"{ratio}residual -> {out.residual:.2g}; free phase, {describe(free)}")
     if throw and out.status == Status.LARGE_NUDGE:
         warnings.warn(f"beta*||C||/gap = {out.nudge_ratio:.2g}. {out.status.message}", NudgeWarning, stacklevel=3)
+    if throw and out.status == Status.INACCURATE:
+        warnings.warn(out.stats.get("advice", out.status.message), AccuracyWarning, stacklevel=3)
     return out
 
 

@@ -96,3 +96,7 @@ class EquilibriumError(RuntimeError):
 
 class NudgeWarning(UserWarning):
     """A gradient was computed, but its nudge is large against the gap."""
+
+
+class AccuracyWarning(UserWarning):
+    """A gradient was computed, but its error bars do not tell the whole error (`Status.INACCURATE`)."""

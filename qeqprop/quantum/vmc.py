@@ -39,6 +39,10 @@ class VariationalMonteCarlo(AbstractSolver):
     - `full_sum=True` (or a `FullSumState`): sums over all 2^n configurations instead of samples, relaxed by Newton steps
       until the energy is stationary. Equilibrium propagation then is the exact gradient of the variational loss.
 
+    Losses, predictions and error signals of sampled states are zero-variance estimates (`vmc_controls`), and the errors of
+    an error signal are part of the errors of a `LinearResponse` gradient. All of them are errors of the variational state:
+    how far it is from the ground state is for the V-score to say.
+
     Args:
         model: a Flax (or any NetKet) model with real log psi; None chooses `vmc_models.default_model` for the graph.
         sampler: a NetKet sampler; None: single flips, and 5 % flips of all spins where the Hamiltonian is even.

@@ -13,6 +13,7 @@ import equinox as eqx
 import numpy as np
 
 from ..core.precision import jax_float64
+from .vmc_devices import sample_map
 from .vmc_operator import SpinOperator
 from .vmc_state import VariationalState, chunk_size, ratios
 
@@ -58,7 +59,7 @@ def _compiled() -> tuple[Any, Any]:
     from jax.flatten_util import ravel_pytree
 
     def energies(log_psi: Any, chunk: int, variables: Any, h: Hamiltonian, sigma: Any) -> Any:
-        return jax.lax.map(lambda s: _local_energy(log_psi, variables, h, s), sigma, batch_size=chunk)
+        return sample_map(lambda s: _local_energy(log_psi, variables, h, s), sigma, chunk)
 
     def jacobian(log_psi: Any, chunk: int, variables: Any, h: Hamiltonian, sigma: Any) -> Any:
         flat, unravel = ravel_pytree(variables["params"])
@@ -66,7 +67,7 @@ def _compiled() -> tuple[Any, Any]:
         def energy(theta: Any, s: Any) -> Any:
             return _local_energy(log_psi, {**variables, "params": unravel(theta)}, h, s)
 
-        return jax.lax.map(lambda s: jax.value_and_grad(energy)(flat, s), sigma, batch_size=chunk)
+        return sample_map(lambda s: jax.value_and_grad(energy)(flat, s), sigma, chunk)
 
     return jax.jit(energies, static_argnums=(0, 1)), jax.jit(jacobian, static_argnums=(0, 1))
 

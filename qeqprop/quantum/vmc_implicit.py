@@ -44,7 +44,7 @@ def implicit_response(vstate: Any, ansatz: Ansatz, sigma: Any, weights: np.ndarr
     slopes = 2 * (jacobian - weights @ jacobian).T @ (weights[:, None] * values)
     h = Hamiltonian(ansatz.table, ansatz.hamiltonian, 0.0)
     theta, _ = ravel_pytree(ansatz.variables["params"])
-    energy, gradient, hessian, _ = energy_surface(vstate, h)(theta)
+    energy, gradient, hessian = energy_surface(vstate, h)(theta)
     curvatures, modes = np.linalg.eigh(np.asarray(hessian))
     stiff = curvatures > FLAT * curvatures[-1]
     cost = slopes[:, -1]

@@ -3,9 +3,13 @@ r"""Full sums: the exact energy of an ansatz, minimised by Newton steps until it
 Equilibrium propagation is the exact gradient of the *variational* loss wherever the energy is stationary in the
 variables, however poor the ansatz. So a full sum, which has no noise to hide behind, is relaxed to the last digits:
 
-.. math:: (\nabla^2 E + \mu S)\, \delta = -\nabla E ,
+.. math:: \delta = -(|\nabla^2 E| + \mu)^{-1} \nabla E ,
 
-S the metric Cov(d log psi, d log psi), and mu falling with every step that makes the energy fall.
+|A| the matrix with the absolute eigenvalues: the steps leave saddle points instead of approaching them. mu falls with
+every step that does what the quadratic model says.
+
+References: Y. Dauphin et al., NeurIPS 27, 2933 (2014), saddle-free Newton; H. B. Nielsen, report IMM-REP-1999-05 (1999),
+the rule for mu.
 """
 
 import functools
@@ -17,7 +21,8 @@ import numpy as np
 from ..core.precision import jax_float64
 from .vmc_energy import Hamiltonian
 
-FIRST_SHIFT, LARGEST_SHIFT = 1e-2, 1e8
+FIRST_SHIFT, LEAST_SHIFT, LARGEST_SHIFT = 1e-2, 1e-12, 1e6
+"""mu, relative to the largest curvature."""
 COLUMNS_AT_A_TIME = 16
 
 
@@ -28,7 +33,7 @@ class Polish(NamedTuple):
     gradient: float
 
 
-def polish(vstate: Any, h: Hamiltonian, *, tolerance: float = 1e-10, max_steps: int = 200) -> Polish:
+def polish(vstate: Any, h: Hamiltonian, *, tolerance: float = 1e-10, max_steps: int = 1000) -> Polish:
     """Bring a NetKet `FullSumState` to a stationary point of its energy, in place.
 
     Args:
@@ -43,28 +48,38 @@ def polish(vstate: Any, h: Hamiltonian, *, tolerance: float = 1e-10, max_steps: 
     variables = vstate.variables
     theta, unravel = ravel_pytree(variables["params"])
     evaluate = energy_surface(vstate, h)
-    energy, gradient, hessian, metric = evaluate(theta)
-    shift, steps = FIRST_SHIFT, 0
+    energy, gradient, curvature = map(np.asarray, evaluate(theta))
+    modes = np.linalg.eigh(curvature) if np.all(np.isfinite(curvature)) else None
+    shift, growth, steps = FIRST_SHIFT, 2.0, 0
     goal = tolerance * max(1.0, abs(float(energy)))
-    while (size := float(np.linalg.norm(gradient))) > goal and steps < max_steps and shift < LARGEST_SHIFT:
+    while (
+        modes is not None
+        and (size := float(np.linalg.norm(gradient))) > goal
+        and steps < max_steps
+        and shift < LARGEST_SHIFT
+    ):
         steps += 1
-        matrix = hessian + shift * (metric + 1e-3 * np.trace(metric) / len(theta) * np.eye(len(theta)))
-        trial = evaluate(theta - jax.numpy.linalg.solve(matrix, gradient))
-        falls = float(trial[0] - energy)
+        values, vectors = modes
+        step = vectors @ ((vectors.T @ gradient) / (np.abs(values) + shift * np.abs(values).max()))
+        trial = tuple(map(np.asarray, evaluate(theta - step)))
+        falls = float(energy - trial[0])
         # at the bottom the energy falls by less than its rounding, and the gradient decides
         rounding = 1e-13 * max(1.0, abs(float(energy)))
-        if falls < -rounding or (abs(falls) <= rounding and float(np.linalg.norm(trial[1])) < size):
-            theta = theta - jax.numpy.linalg.solve(matrix, gradient)
-            energy, gradient, hessian, metric = trial
-            shift = shift / 10
+        if falls > rounding or (abs(falls) <= rounding and float(np.linalg.norm(trial[1])) < size):
+            foretold = float(gradient @ step - step @ curvature @ step / 2)
+            kept = min(falls / foretold, 1.0) if falls > rounding else 1.0
+            shift, growth = max(shift * max(1 / 3, 1 - (2 * kept - 1) ** 3), LEAST_SHIFT), 2.0
+            theta = theta - step
+            energy, gradient, curvature = trial
+            modes = np.linalg.eigh(curvature)
         else:
-            shift = 10 * max(shift, 1e-12)
-    vstate.variables = {**variables, "params": unravel(theta)}
+            shift, growth = growth * shift, 2 * growth
+    vstate.variables = {**variables, "params": unravel(jax.numpy.asarray(theta))}
     return Polish(steps, float(np.linalg.norm(gradient)))
 
 
-def energy_surface(vstate: Any, h: Hamiltonian) -> Callable[[Any], tuple[Any, Any, Any, Any]]:
-    """Flat parameters -> E, its gradient and its Hessian by them, and the metric, by full sums."""
+def energy_surface(vstate: Any, h: Hamiltonian) -> Callable[[Any], tuple[Any, Any, Any]]:
+    """Flat parameters -> E, its gradient and its Hessian by them, by full sums."""
     sigma = vstate.hilbert.all_states()
     neighbours = vstate.hilbert.states_to_numbers(h.table.connected(sigma))
     return functools.partial(_compiled(), vstate._apply_fun, vstate.variables, h, sigma, neighbours)
@@ -77,7 +92,7 @@ def _compiled() -> Any:
 
 
 def _derivatives(log_psi: Any, variables: Any, h: Hamiltonian, sigma: Any, neighbours: Any, theta: Any) -> Any:
-    """E, its gradient and Hessian by theta, and the metric."""
+    """E, its gradient and Hessian by theta."""
     jax = jax_float64()
     jnp = jax.numpy
     from jax.flatten_util import ravel_pytree
@@ -101,7 +116,4 @@ def _derivatives(log_psi: Any, variables: Any, h: Hamiltonian, sigma: Any, neigh
         jnp.eye(len(theta)),
         batch_size=COLUMNS_AT_A_TIME,
     )
-    jacobian = jax.jacfwd(logs)(theta)
-    probabilities = jax.nn.softmax(2 * logs(theta))
-    centred = jacobian - probabilities @ jacobian
-    return value, gradient, (columns + columns.T) / 2, centred.T @ (probabilities[:, None] * centred)
+    return value, gradient, (columns + columns.T) / 2

@@ -1,7 +1,6 @@
 """The phases of variational Monte Carlo: relax, sample, judge."""
 
 import copy
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,16 +11,16 @@ from ..core.randomness import branch
 from ..core.solver import Equilibrium
 from ..core.status import Status
 from ..core.system import Params
-from .pauli import PauliSum
 from .spins import AbstractSpinSystem
 from .vmc_ansatz import check_vstate, even_under_flip, frozen_parameters, make_full_sum, make_sampled
+from .vmc_controls import LEAST_SAMPLES
 from .vmc_energy import Hamiltonian, Moments, moments, reflected_variance
 from .vmc_fit import nudged_state
 from .vmc_gauge import gauged, sign_gauge
 from .vmc_newton import polish
 from .vmc_operator import spin_operator
 from .vmc_relax import Relaxation, relax, reseed
-from .vmc_state import VariationalState, local_strings
+from .vmc_state import VariationalState, combined, local_strings
 
 if TYPE_CHECKING:
     from .vmc import VariationalMonteCarlo
@@ -45,7 +44,7 @@ class Phases:
     ):
         self.solver, self.system, self.params, self.seed = solver, system, params, seed
         self.strengths = system.strengths(params)
-        self.pauli = _combined(system.operators(), self.strengths)
+        self.pauli = combined(system.operators(), self.strengths)
         if self.pauli.is_diagonal:
             raise ValueError(
                 "This Hamiltonian is diagonal: its ground state is one configuration, which no Monte Carlo of positive wave "
@@ -138,7 +137,10 @@ class Phases:
             stats = {"newton_steps": newton.steps, "energy_gradient": newton.gradient}
         else:
             vstate.reset()
-        return self._summary(_measured(vstate, gauge), h, done, free, stats)
+        state = _measured(vstate, gauge)
+        if done.finite and not state.is_exact and int(np.prod(state.samples.shape[:2])) >= LEAST_SAMPLES:
+            state = state.controlled(self.pauli)
+        return self._summary(state, h, done, free, stats)
 
     def _summary(
         self,
@@ -159,6 +161,7 @@ class Phases:
         }
         if not state.is_exact and np.isfinite(score):
             stats |= _sampling_stats(state, h)
+            stats["expectations"] = "zero variance" if state.controls is not None else "plain means: few samples"
         if free is not None:
             stats["overlap_with_free"] = _overlap(free, state)
         return Equilibrium(
@@ -191,12 +194,6 @@ def _check_memory(vstate: Any) -> None:
     needed = 3 * 8 * vstate.n_parameters * (rows + min(rows, vstate.n_parameters))
     check_memory(
         needed, f"Relaxing {vstate.n_parameters} parameters on {rows} samples", "Use fewer samples or a smaller model."
-    )
-
-
-def _combined(operators: Sequence[PauliSum], strengths: np.ndarray) -> PauliSum:
-    return PauliSum(
-        (x, z, c * float(w)) for operator, w in zip(operators, strengths, strict=True) for x, z, c in operator
     )
 
 

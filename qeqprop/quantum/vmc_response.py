@@ -4,27 +4,23 @@ From samples the estimator is that of `zero_variance`; of a full sum it is impli
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..core.estimate import Estimate
 from ..core.nudge import WeightedObservables
-from ..core.precision import jax_float64
 from ..core.solver import Response
 from ..core.status import Status
 from ..core.system import Params, replaced
 from .pauli import PauliSum
 from .spins import AbstractSpinSystem
+from .vmc_controls import chunk_size
 from .vmc_implicit import implicit_response
-from .vmc_operator import SpinOperator
-from .vmc_state import VariationalState
+from .vmc_state import VariationalState, combined
 from .zero_variance import Ansatz
 from .zero_variance_crossfit import CrossFit, cross_fit
 from .zero_variance_diagnostics import diagnose, judge
 
-CHUNK_NUMBERS = 1 << 19
-"""Numbers of hidden units or spins, over all connected configurations, that are treated at a time."""
 ROUNDING = 1e-6
 """Relative residual that ill-conditioned curvatures leave of the equation of a full sum."""
 STATIONARY = 1e-7
@@ -68,11 +64,20 @@ def respond_all(
     """The responses to several nudges; they share the features, the factorisation and the fits of the forces."""
     if state.reference is not None:
         raise ValueError("Argument `state` must be a free state, but its samples are those of another one.")
-    ansatz, n_forces = _ansatz(state, system, params, [(term.observables, term.weights) for term in terms])
+    costs = [(term.observables, term.weights) for term in terms]
+    outputs: list[range] = []  # of sampled error signals: what their errors do is a response to every output
+    for term in terms:
+        singles = [] if term.replicas is None else [((observable,), np.ones(1)) for observable in term.observables]
+        outputs.append(range(len(costs), len(costs) + len(singles)))
+        costs.extend(singles)
+    ansatz, n_forces = _ansatz(state, system, params, costs)
     if state.is_exact:
         return [_respond_exactly(state, system, ansatz, n_forces, j, tolerance) for j in range(len(terms))]
     fitted = cross_fit(ansatz, state.samples, None)
-    return [_respond(fitted, system, n_forces, n_forces + j) for j in range(len(terms))]
+    return [
+        _respond(fitted, system, n_forces, n_forces + j, [n_forces + k for k in outputs[j]], term.replicas)
+        for j, term in enumerate(terms)
+    ]
 
 
 def expect(
@@ -82,11 +87,8 @@ def expect(
 
     The Hamiltonian supplies functions of known mean 0, E[L u] = 0, which take up most of the variance of any observable.
     """
-    if state.is_exact:
-        return state.expect_all(observables)
-    ansatz, n_forces = _ansatz(state, system, params, [((o,), np.ones(1)) for o in observables])
-    fitted = cross_fit(ansatz, state.samples, None)
-    return fitted.estimate([values[:, n_forces:-1] for values in fitted.reduced()])
+    hamiltonian = combined(system.operators(), system.strengths(params))
+    return (state if state.is_exact else state.controlled(hamiltonian)).expect_all(observables)
 
 
 def _ansatz(
@@ -111,16 +113,19 @@ def _ansatz(
     return made, n_forces
 
 
-def chunk_size(table: SpinOperator, variables: Any) -> int:
-    """Configurations at a time: those behind every flip are held together, each with its hidden units."""
-    n_params = sum(int(np.size(leaf)) for leaf in jax_float64().tree.leaves(variables["params"]))
-    width = 4 * max(table.n_sites, n_params // max(table.n_sites, 1))
-    return max(1, CHUNK_NUMBERS // ((table.n_flips + 1) * width))
-
-
-def _respond(fitted: CrossFit, system: AbstractSpinSystem, n_forces: int, cost: int) -> Response:
+def _respond(
+    fitted: CrossFit,
+    system: AbstractSpinSystem,
+    n_forces: int,
+    cost: int,
+    outputs: Sequence[int],
+    signals: np.ndarray | None,
+) -> Response:
     sampled = fitted.respond(cost, n_forces)
     grad = fitted.estimate([part.response for part in sampled])
+    if signals is not None:
+        each = [fitted.estimate([part.response for part in fitted.respond(k, n_forces)]).mean for k in outputs]
+        grad = _with_signals(grad, np.stack(each), signals)
     stats = diagnose(fitted, sampled, cost, grad)
     status, advice = judge(stats, grad)
     reduced = fitted.estimate([values[:, [cost]] for values in fitted.reduced()])
@@ -129,6 +134,23 @@ def _respond(fitted: CrossFit, system: AbstractSpinSystem, n_forces: int, cost: 
         stats["advice"] = advice
     left = max(1 - stats["r2_cost"], 0.0) * max(1 - stats["r2_forces"], 0.0)
     return Response(_like_parameters(system, grad), np.asarray(np.sqrt(left)), status, stats)
+
+
+def _with_signals(grad: Estimate, each: np.ndarray, signals: np.ndarray) -> Estimate:
+    """A gradient sum_k w_k d<O_k>/dtheta with the errors of the error signal w, which the same samples have given.
+
+    Args:
+        grad: with the replicas of its blocks, at fixed w.
+        each: d<O_k>/dtheta, (K, n_forces).
+        signals: w without one block after the other, (R, K); R blocks are made of the blocks of `grad`.
+    """
+    assert grad.replicas is not None
+    fine, coarse = len(grad.replicas), len(signals)
+    off = np.zeros((coarse, grad.replicas.shape[1]))
+    block = np.arange(fine) * coarse // fine
+    np.add.at(off, block, grad.replicas - grad.mean)
+    off *= ((fine - 1) / (fine - np.bincount(block, minlength=coarse)))[:, None]
+    return Estimate.jackknife(grad.mean, grad.mean + off + (signals - signals.mean(axis=0)) @ each)
 
 
 def _like_parameters(system: AbstractSpinSystem, grad: Estimate) -> Estimate:

@@ -9,7 +9,10 @@ import numpy as np
 
 from ..core.estimate import Estimate
 from ..core.precision import jax_float64
+from ..core.system import replaced
+from . import vmc_devices
 from .pauli import PauliSum
+from .vmc_controls import LEAST_SAMPLES, Controls
 from .vmc_operator import SpinOperator, spin_operator
 
 MOST_BLOCKS, FEWEST_CHAINS = 32, 16
@@ -33,6 +36,8 @@ class VariationalState(eqx.Module):
         reference: log psi_0 at the samples of the state that they were drawn from; None: this one.
         fits: variables fitted without one block of samples each, stacked on a leading axis; None where nothing was
             fitted to these samples.
+        controls: what makes the errors of expectation values small; None: plain sample means. States on common samples
+            have common controls, so that nothing of them is left in differences.
     """
 
     n_sites: int = eqx.field(static=True)
@@ -41,6 +46,7 @@ class VariationalState(eqx.Module):
     samples: Any
     reference: Any = None
     fits: Any = None
+    controls: Controls | None = None
 
     @property
     def log_psi(self) -> Callable[[Any, Any], Any]:
@@ -105,7 +111,30 @@ class VariationalState(eqx.Module):
         else:
             mean = weights @ values
             replicas = np.stack([self._left_out(table, r, block) for r in range(block.max() + 1)])
-        return Estimate.jackknife(table.matrix @ mean, replicas @ table.matrix.T)
+        mean, replicas = table.matrix @ mean, replicas @ table.matrix.T
+        if self.controls is not None:
+            drawn = self.log_psi, self.controls.variables, table, self._flat
+            local = (values if self.reference is None else local_strings(*drawn)) @ table.matrix.T
+            sums, norms = _block_sums(self.controls.values(local), None, block)
+            mean = mean - sums.sum(axis=0)
+            replicas = replicas - (sums.sum(axis=0) - sums) / (1 - norms)[:, None]
+        return Estimate.jackknife(mean, replicas)
+
+    def controlled(self, hamiltonian: PauliSum) -> "VariationalState":
+        """The same sampled state with zero-variance controls for its expectation values; see `vmc_controls`.
+
+        Raises:
+            ValueError: fewer than 128 samples.
+        """
+        if len(self._flat) < LEAST_SAMPLES:
+            raise ValueError(
+                f"Zero-variance controls need {LEAST_SAMPLES} samples or more, but there are {len(self._flat)}."
+            )
+        return replaced(self, controls=self._controls(hamiltonian, self.variables))
+
+    def _controls(self, hamiltonian: PauliSum, variables: Any) -> Controls:
+        block = blocks(*self.samples.shape[:2])
+        return Controls(hamiltonian, self.log_psi, variables, self.gauge, self._flat, block)
 
     def _left_out(self, table: SpinOperator, r: int, block: np.ndarray) -> np.ndarray:
         """Means of the strings in the state fitted without block `r`, over the samples of the others."""
@@ -133,7 +162,10 @@ class VariationalState(eqx.Module):
         from .vmc_saved import plain_state
 
         kept = {name: getattr(self, name) for name in ("gauge", "samples", "reference", "fits")}
-        return {"state": plain_state(self.vstate), **kept}
+        controls = None
+        if self.controls is not None:
+            controls = {"hamiltonian": self.controls.hamiltonian, "variables": self.controls.variables}
+        return {"state": plain_state(self.vstate), **kept, "controls": controls}
 
     @classmethod
     def from_storage(cls, fields: dict[str, Any]) -> "VariationalState":
@@ -141,7 +173,9 @@ class VariationalState(eqx.Module):
         from .vmc_saved import restored_state
 
         vstate = restored_state(fields.pop("state"))
-        return cls(vstate.hilbert.size, vstate, **fields)
+        controls = fields.pop("controls")
+        made = cls(vstate.hilbert.size, vstate, **fields)
+        return made if controls is None else replaced(made, controls=made._controls(**controls))
 
     def __repr__(self) -> str:
         n_params = self.vstate.n_parameters
@@ -154,6 +188,13 @@ class VariationalState(eqx.Module):
         return (
             f"VariationalState({self.n_sites} spins, {type(self.vstate._model).__name__}, {n_params} parameters, {how})"
         )
+
+
+def combined(operators: Sequence[PauliSum], strengths: np.ndarray) -> PauliSum:
+    """sum_k strengths[k] * operators[k]."""
+    return PauliSum(
+        (x, z, c * float(w)) for operator, w in zip(operators, strengths, strict=True) for x, z, c in operator
+    )
 
 
 def blocks(n_chains: int, n_per_chain: int) -> np.ndarray:
@@ -178,8 +219,8 @@ def local_strings(log_psi: Any, variables: Any, table: SpinOperator, sigma: Any)
 
 
 def chunk_size(table: SpinOperator) -> int:
-    """Samples whose connected configurations fit into `CHUNK_NUMBERS` numbers."""
-    return max(1, CHUNK_NUMBERS // (max(table.n_flips, 1) * table.n_sites))
+    """Samples whose connected configurations fit into `CHUNK_NUMBERS` numbers, or into less where memory is short."""
+    return vmc_devices.chunk_size(max(table.n_flips, 1) * table.n_sites, CHUNK_NUMBERS)
 
 
 @functools.cache
@@ -189,12 +230,10 @@ def _compiled_strings() -> Any:
 
 
 def _local_strings(log_psi: Any, chunk: int, variables: Any, table: SpinOperator, sigma: Any) -> Any:
-    jax = jax_float64()
-
     def of_sample(s: Any) -> Any:
         return table.local_strings(ratios(log_psi, variables, table, s), s)
 
-    return jax.lax.map(of_sample, sigma, batch_size=chunk)
+    return vmc_devices.sample_map(of_sample, sigma, chunk)
 
 
 def ratios(log_psi: Any, variables: Any, table: SpinOperator, s: Any) -> Any:

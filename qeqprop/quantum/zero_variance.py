@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 
 from ..core.precision import jax_float64
+from .vmc_devices import sample_map
 from .vmc_operator import SpinOperator
 
 
@@ -144,7 +145,7 @@ def features(ansatz: Ansatz, sigma: Any) -> Features:
         values = jnp.append(ansatz.observables @ strings, ansatz.hamiltonian @ strings)
         return Features(gradient, generated, values, jnp.min(rates, initial=0.0))
 
-    return jax.lax.map(single, sigma, batch_size=ansatz.chunk)
+    return sample_map(single, sigma, ansatz.chunk)
 
 
 @compiled
@@ -221,4 +222,4 @@ def _along(ansatz: Ansatz, sigma: Any, x: Any) -> tuple[Any, Any]:
         diagonal = ansatz.table.local_strings(0.0 * here.ratios, s)
         return jax.grad(gamma)(here.flat), ansatz.observables @ (strings - diagonal)
 
-    return jax.lax.map(single, sigma, batch_size=ansatz.chunk)
+    return sample_map(single, sigma, ansatz.chunk)

@@ -10,8 +10,8 @@ from ..core.estimate import Estimate, format_uncertain
 from ..core.precision import jax_float64
 from ..core.status import Status
 from .pauli import PauliSum
+from .vmc_controls import chunk_size
 from .vmc_operator import spin_operator
-from .vmc_response import chunk_size
 from .zero_variance import Ansatz
 from .zero_variance_crossfit import cross_fit
 from .zero_variance_diagnostics import diagnose, judge

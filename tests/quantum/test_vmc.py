@@ -1,4 +1,4 @@
-"""Variational Monte Carlo: operators, gauges, relaxation, and the schemes with full sums and with samples."""
+"""Variational Monte Carlo: relaxation, and the schemes with full sums and with samples."""
 
 import netket as nk
 import numpy as np
@@ -7,10 +7,8 @@ from flax import linen as nn
 
 import qeqprop as qp
 from qeqprop.core.status import Status
+from qeqprop.core.system import replaced
 from qeqprop.quantum.vmc_energy import Hamiltonian, moments, reflected_variance
-from qeqprop.quantum.vmc_gauge import gauged, sign_gauge
-from qeqprop.quantum.vmc_models import LocalRBM, default_model, graph_distances
-from qeqprop.quantum.vmc_netket import JaxSpinOperator, compilations
 from qeqprop.quantum.vmc_operator import spin_operator
 from qeqprop.quantum.vmc_state import VariationalState, blocks
 
@@ -44,123 +42,10 @@ def shifted(params, name, index, step):
     return {**params, name: value}
 
 
-def real_operator(n, seed):
-    """Every real string on n sites, Y's included, with random coefficients."""
-    rng = np.random.default_rng(seed)
-    masks = [(x, z) for x in range(1 << n) for z in range(1 << n) if (x & z).bit_count() % 2 == 0]
-    return qp.PauliSum((x, z, rng.normal()) for x, z in masks)
-
-
 @pytest.fixture(scope="module")
 def free():
     """The free phase that the sampled tests share."""
     return qp.equilibrate(NET, PARAMS, solver=SAMPLED, key=3)
-
-
-# operators
-
-
-def test_our_operator_equals_dense_matrices_and_pauli_strings():
-    operator = real_operator(3, 0)
-    hilbert = nk.hilbert.Spin(0.5, 3)
-    ours = JaxSpinOperator.from_operators(hilbert, [operator])
-    np.testing.assert_allclose(ours.to_dense(), operator.to_dense(3), atol=1e-12)
-    np.testing.assert_allclose(ours.to_pauli_strings().to_dense(), ours.to_dense(), atol=1e-12)
-    back = JaxSpinOperator.from_netket(operator.to_netket(3))
-    np.testing.assert_allclose(back.to_dense(), operator.to_dense(3), atol=1e-12)
-
-
-def test_a_gauged_table_is_the_rotated_operator():
-    operator, gauge = real_operator(3, 1), np.array([-1, 1, -1])
-    table = spin_operator((operator,), 3, gauge)
-    assert table.pauli_sum(table.matrix[0]) == gauged(operator, gauge)
-
-
-def test_tables_have_no_limit_of_sites():
-    operator = -(qp.Z(0) * qp.Z(99)) - qp.X(70)
-    table = spin_operator((operator,), 100)
-    up = np.ones(100)
-    assert float(table.diagonal(table.matrix[0], up)) == -1
-    assert np.flatnonzero(np.asarray(table.connected(up))[0] < 0).tolist() == [70]
-
-
-def test_new_couplings_and_graphs_of_equal_size_do_not_recompile():
-    hilbert = nk.hilbert.Spin(0.5, 4)
-    sigma = hilbert.all_states()
-    chain = JaxSpinOperator.from_operators(hilbert, [qp.Z(i) * qp.Z(i + 1) + qp.X(i) for i in range(3)])
-    chain.get_conn_padded(sigma)
-    before = compilations()
-    for seed in range(3):
-        chain.with_strengths(np.random.default_rng(seed).normal(size=3)).get_conn_padded(sigma)
-    star = JaxSpinOperator.from_operators(hilbert, [qp.Z(0) * qp.Z(i + 1) + qp.X(i) for i in range(3)])
-    star.get_conn_padded(sigma)
-    assert compilations() == before
-
-
-def test_operators_with_complex_strings_are_refused():
-    with pytest.raises(ValueError, match="odd number of Y's"):
-        spin_operator((qp.Y(0),), 2)
-
-
-# the sign gauge
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_hidden_gauge_is_found(seed):
-    rng = np.random.default_rng(seed)
-    hidden = rng.choice([-1, 1], size=4)
-    stoquastic = -sum(qp.X(i) for i in range(2)) - qp.X(1) * qp.X(2) * (1 + 0.5 * qp.Z(0)) - qp.X(2) * qp.X(3)
-    turned = gauged(stoquastic, hidden)
-    matrix = gauged(turned, sign_gauge(turned, 4)).to_dense(4)
-    assert (matrix - np.diag(np.diag(matrix))).max() <= 0
-
-
-def test_the_heisenberg_antiferromagnet_is_stoquastic_on_a_chain_and_not_on_a_triangle():
-    def heisenberg(edges):
-        return sum(p(i) * p(j) for i, j in edges for p in (qp.X, qp.Y, qp.Z))
-
-    assert sign_gauge(heisenberg([(0, 1), (1, 2)]), 3).tolist() == [1, -1, 1]
-    with pytest.raises(ValueError, match=r"X0 X1.*frustrated"):
-        sign_gauge(heisenberg([(0, 1), (1, 2), (0, 2)]), 3)
-
-
-@pytest.mark.parametrize(
-    ("operator", "reason"),
-    [(qp.X(0) * qp.Z(1), r"\+1 X0 Z1 changes its sign"), (qp.Y(0), "Y0 is complex")],
-)
-def test_what_no_gauge_mends_is_refused_with_its_terms(operator, reason):
-    with pytest.raises(ValueError, match=reason):
-        sign_gauge(operator, 2)
-
-
-# the ansatz
-
-
-def test_the_default_model_is_even_without_its_odd_parameters():
-    import jax
-
-    model = default_model(4, [(0, 1)])
-    sigma = nk.hilbert.Spin(0.5, 4).all_states()
-    variables = model.init(jax.random.key(0), sigma)  # field and bias start at 0
-    np.testing.assert_array_equal(model.apply(variables, sigma), model.apply(variables, -sigma))
-
-
-def test_large_graphs_get_local_neighbourhoods():
-    ring = [(i, (i + 1) % 40) for i in range(40)]
-    model = default_model(40, ring)
-    assert {len(ball) for ball in model.neighbourhoods} == {11}
-    assert len(model.pairs) == 40 * 10
-    assert graph_distances(40, ring, 10)[0, [0, 3, 35, 20]].tolist() == [0, 3, 5, 11]
-
-
-def test_padded_neighbourhoods_see_nothing_more():
-    import jax
-
-    padded, plain = LocalRBM(((0, 1, -1),), ()), LocalRBM(((0, 1),), ())
-    sigma = nk.hilbert.Spin(0.5, 3).all_states()
-    params = padded.init(jax.random.key(0), sigma)["params"]
-    short = {**params, "weights": params["weights"][..., :2]}
-    np.testing.assert_allclose(padded.apply({"params": params}, sigma), plain.apply({"params": short}, sigma))
 
 
 # full sums: the exact oracle
@@ -194,6 +79,28 @@ def test_full_sum_gradient_is_that_of_the_variational_loss_however_poor_the_ansa
         assert abs(out.grad[name][index] - quotient) < 1e-6
         assert abs(quotient) > 0.01
         assert abs(quotient - exact.grad[name][index]) > 1e-3, "a product state is not exact: the test compares nothing"
+
+
+def test_linear_response_of_a_full_sum_is_the_gradient_of_its_own_loss():
+    """A restricted Boltzmann machine that is not exact, against finite differences of its relaxed loss."""
+    edges = [(i, j) for i in range(4) for j in range(i)]
+    net, rng = qp.TransverseFieldIsing(4, edges), np.random.default_rng(2)
+    params = {"J": rng.normal(size=6) / 2, "h": rng.normal(size=4) / 2, "g": rng.uniform(0.7, 1.3, 4)}
+    model = nk.models.RBM(alpha=1, param_dtype=float)
+    solver = qp.VariationalMonteCarlo(full_sum=True, model=model, v_score=1e-3)
+    out = qp.ep_gradient(net, params, COST, solver=solver, key=0)
+    assert out.status is Status.OK
+
+    def loss(moved):
+        return float(COST.cost(solver.solve(net, moved, init=out.free).state))
+
+    step, exact = 1e-3, qp.linear_response(net, params, COST)
+    for name, index in (("J", 1), ("h", 2), ("g", 3)):
+        by = [loss(shifted(params, name, index, k * step)) for k in (-2, -1, 1, 2)]
+        assert abs(out.grad[name][index] - (by[0] - 8 * by[1] + 8 * by[2] - by[3]) / (12 * step)) < 1e-6
+        assert abs(out.grad[name][index]) > 0.01
+    relative = np.linalg.norm(flat(out.grad) - flat(exact.grad)) / np.linalg.norm(flat(exact.grad))
+    assert relative < 2e-3
 
 
 def test_a_finite_nudge_gives_the_exact_gradient_of_the_finite_nudge_loss():
@@ -234,7 +141,10 @@ def test_expectation_values_have_true_errors(free):
     assert 0.3 < np.sqrt(np.mean(z**2)) < 2
     assert np.all(exact.stderr == 0)
     statistics = free.state.statistics(qp.Z(0))
-    assert abs(float(np.real(statistics.mean)) - sampled.mean[1]) < 1e-12
+    plain = replaced(free.state, controls=None).expect(qp.Z(0))  # NetKet knows no controls
+    assert abs(float(np.real(statistics.mean)) - float(plain)) < 1e-12
+    assert sampled.stderr[1] < plain.stderr / 2
+    assert free.stats["expectations"] == "zero variance"
 
 
 def test_warm_restarts_start_where_they_are(free):
@@ -298,6 +208,13 @@ def test_only_our_own_models_are_saved(tmp_path):
     with pytest.raises(TypeError, match="of a MeanField cannot be saved"):
         qp.save(tmp_path / "x", ground)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_inaccurate_gradient_warns_with_its_reason():
+    poor = qp.VariationalMonteCarlo(n_samples=512, n_chains=32, model=MeanField(), v_score=1.0)
+    with pytest.warns(qp.AccuracyWarning, match="V-score .* enlarge the ansatz"):
+        out = qp.ep_gradient(NET, PARAMS, COST, solver=poor, key=1)
+    assert out.status is Status.INACCURATE
 
 
 # collapse and failure
