@@ -4,10 +4,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 _NAMES = {
+    "active_set": ["ActiveSet"],
+    "annealer": ["Annealer", "FromBQM", "from_bqm", "to_bqm"],
+    "annealing": ["SimulatedAnnealing"],
+    "block_descent": ["BlockDescent"],
+    "deep_resistive": ["DeepResistiveNetwork", "LayeredVoltages"],
     "elastic": ["ElasticNetwork"],
     "energy": ["EnergySystem", "PointState"],
+    "enumeration": ["EnumeratedState", "ExactEnumeration"],
+    "heat_bath": ["HeatBath"],
+    "ising": ["Ising"],
     "minimize": ["Minimizer"],
+    "resistive": ["CircuitState", "Diode", "ResistiveNetwork"],
+    "spin_ensemble": ["SpinEnsemble"],
+    "spice": ["DiodeModel", "SpiceCheck", "check_with_ngspice", "to_spice"],
     "state_cost": ["Coordinates", "StateCost"],
+    "tempering": ["ParallelTempering"],
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -26,7 +38,19 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from .active_set import ActiveSet
+    from .annealer import Annealer, FromBQM, from_bqm, to_bqm
+    from .annealing import SimulatedAnnealing
+    from .block_descent import BlockDescent
+    from .deep_resistive import DeepResistiveNetwork, LayeredVoltages
     from .elastic import ElasticNetwork
     from .energy import EnergySystem, PointState
+    from .enumeration import EnumeratedState, ExactEnumeration
+    from .heat_bath import HeatBath
+    from .ising import Ising
     from .minimize import Minimizer
+    from .resistive import CircuitState, Diode, ResistiveNetwork
+    from .spice import DiodeModel, SpiceCheck, check_with_ngspice, to_spice
+    from .spin_ensemble import SpinEnsemble
     from .state_cost import Coordinates, StateCost
+    from .tempering import ParallelTempering

