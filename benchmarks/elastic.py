@@ -1,4 +1,4 @@
-"""Elastic networks: the whole EP gradient of stiffnesses and rest lengths, in CPU seconds.
+"""Elastic and flow networks: the whole EP gradient of all their parameters, in CPU seconds.
 
 python benchmarks/elastic.py [side ...]      # side 100: 10^4 nodes; 316: 10^5 nodes, a minute
 """
@@ -12,11 +12,13 @@ import numpy as np
 from scipy.spatial import Delaunay
 
 import qeqprop as qp
-from qeqprop.classical import ElasticNetwork, StateCost
+from qeqprop.classical import ElasticNetwork, FlowNetwork, StateCost
+
+Problem = tuple[Any, dict[str, np.ndarray], np.ndarray]
 
 
-def network(side: int) -> tuple[ElasticNetwork, dict[str, np.ndarray]]:
-    """A disordered triangular network with prestress: bottom row pinned, last node driven."""
+def elastic(side: int) -> Problem:
+    """A disordered triangular network with prestress: bottom row pinned, last node driven. With parameters and inputs."""
     rng = np.random.default_rng(0)
     rows, columns = np.divmod(np.arange(side * side), side)
     points = np.stack([columns + 0.5 * (rows % 2), rows * np.sqrt(0.75)], axis=1) + 0.1 * rng.normal(
@@ -27,7 +29,19 @@ def network(side: int) -> tuple[ElasticNetwork, dict[str, np.ndarray]]:
     pairs = pairs[np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1) < 2]  # no slivers at the rim
     net = ElasticNetwork([(int(i), int(j)) for i, j in pairs], points, pinned=range(side), driven=[side * side - 1])
     params = net.init_params(rng)
-    return net, {**params, "l": params["l"] * (1 + 0.05 * rng.normal(size=len(pairs)))}
+    params["l"] = params["l"] * (1 + 0.05 * rng.normal(size=len(pairs)))
+    return net, params, np.array([[0.3, 0.2]])
+
+
+def flow(side: int) -> Problem:
+    """Conductances on the same graph: bottom row grounded, last node driven, a current injected beside it."""
+    n_nodes = side * side
+    edges = elastic(side)[0].edges
+    net = FlowNetwork(n_nodes, edges, driven=[n_nodes - 1], grounded=range(side), injected=[n_nodes - side])
+    return net, net.init_params(0), np.array([1.0, 0.5])
+
+
+SYSTEMS: dict[str, Callable[[int], Problem]] = {"elastic": elastic, "flow": flow}
 
 
 def timed(work: Callable[..., Any], *args: Any, **options: Any) -> tuple[float, Any]:
@@ -40,28 +54,30 @@ def timed(work: Callable[..., Any], *args: Any, **options: Any) -> tuple[float, 
     return min(seconds), result
 
 
-def row(side: int) -> str:
+def row(name: str, side: int) -> str:
     """One size. Finite differences take two solves a parameter, warm-started from the free state; one is timed."""
-    net, params = network(side)
-    inputs, node = np.array([[0.3, 0.2]]), side * side // 2 + side // 2
+    net, params, inputs = SYSTEMS[name](side)
+    node = side * side // 2 + side // 2
     cold, free = timed(qp.equilibrate, net, params, inputs=inputs)
     target = free.state.position[[node]] + 0.1
     problem = (net, params, StateCost(lambda r, y: ((r - y) ** 2).sum(), nodes=[node]), target)
     ep, out = timed(qp.ep_gradient, *problem, scheme=qp.centered(1e-4), inputs=inputs, init=free)
     response, exact = timed(qp.linear_response, *problem, inputs=inputs, init=free)
-    norms = {name: np.linalg.norm(exact.grad[name]) for name in "kl"}
-    difference = max(np.linalg.norm(out.grad[name] - exact.grad[name]) / norms[name] for name in "kl")
+    errors = {name: np.linalg.norm(out.grad[name] - grad) / np.linalg.norm(grad) for name, grad in exact.grad.items()}
     moved = {**params, "k": params["k"] * (1 + 1e-6 * (np.arange(len(net.edges)) == 7))}
-    ratio = 4 * len(net.edges) * timed(qp.equilibrate, net, moved, inputs=inputs, init=free)[0] / ep
-    figures = (f"{cold:.2f}", f"{ep:.2f}", f"{response:.2f}", f"{difference:.1e}", f"{ratio:.1e}")
-    return " | ".join([str(side * side), str(len(net.edges)), *figures])
+    ratio = 2 * len(params) * len(net.edges) * timed(qp.equilibrate, net, moved, inputs=inputs, init=free)[0] / ep
+    figures = (f"{cold:.2f}", f"{ep:.2f}", f"{response:.2f}", f"{max(errors.values()):.1e}", f"{ratio:.1e}")
+    return " | ".join([name, str(side * side), str(len(net.edges)), *figures])
 
 
 def main(sides: list[int]) -> None:
     """One row a size."""
-    print("nodes | springs | cold solve | EP centered | response | relative difference | finite differences / EP")
-    for side in sides:
-        print(row(side), flush=True)
+    print(
+        "system | nodes | edges | cold solve | EP centered | response | relative difference | finite differences / EP"
+    )
+    for name in SYSTEMS:
+        for side in sides:
+            print(row(name, side), flush=True)
 
 
 if __name__ == "__main__":

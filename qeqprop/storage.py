@@ -34,6 +34,7 @@ _CLASSES = {
     "CircuitState": "classical.resistive",
     "BlockDescent": "classical.block_descent",
     "ActiveSet": "classical.active_set",
+    "RigidityReport": "classical.rigidity",
     "Equilibrium": "core.solver",
     "EPGradient": "core.gradient",
     "AgnosticStep": "core.agnostic",

@@ -17,10 +17,11 @@ from numpy.typing import ArrayLike
 from ..core.estimate import Estimate
 from ..core.precision import jax_float64
 from ..core.system import AbstractSystem, Params, real_array, replaced
-from .state_cost import Coordinates, StateTerm
+from .state_cost import AbstractStateTerm, Coordinates, StateTerm
 
 if TYPE_CHECKING:
     from .minimize import Minimizer
+    from .newton import Curvature
 
 Nudge = tuple[StateTerm, float]
 Matrix = Any  # a dense array, or a sparse one in CSC format
@@ -120,10 +121,22 @@ class AbstractEnergySystem(AbstractSystem):
 
     def term_block(self, term: StateTerm, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The second derivative of a nudging term by the free coordinates that it reads, and which these are."""
-        place = np.full(position.size, -1)
-        place[self.free] = np.arange(len(self.free))
-        rows = np.ravel(term.coordinates.of(place.reshape(position.shape)))
+        rows = np.ravel(term.coordinates.of(self.free_places()))
         return term.curvature(position)[np.ix_(rows >= 0, rows >= 0)], rows[rows >= 0]
+
+    def free_places(self) -> np.ndarray:
+        """The place of every coordinate among the free ones, -1 where it is not free. Shape of a state."""
+        place = np.full(self.state_shape, -1)
+        place.flat[self.free] = np.arange(len(self.free))
+        return place
+
+    def _state_at(self, params: Params, position: np.ndarray, curvature: "Curvature | None") -> PointState:
+        """The state at an equilibrium, with the factorised curvature of the free coordinates."""
+        return PointState(position, curvature)
+
+    def _inherited(self, known: "Curvature") -> "Curvature":
+        """The factorised curvature of this system from that of the free one."""
+        return known
 
     def energy(self, params: Params, state: Any) -> Estimate:
         """The energy of a state, nudges included."""
@@ -134,16 +147,12 @@ class AbstractEnergySystem(AbstractSystem):
         return Estimate.exact(self.forces(params, state.position))
 
     def nudged(self, term: Any, strength: complex) -> "AbstractEnergySystem":
-        """The system with energy E + strength * term."""
-        if not isinstance(term, StateTerm):
-            raise TypeError("A classical system is nudged by a `StateCost`, but not by quantum observables.")
-        nodes = term.coordinates.nodes
-        if nodes is not None and max(nodes) >= self.state_shape[0]:
-            raise ValueError(
-                f"Argument `nodes` of the cost has node {max(nodes)}, but the system has {self.state_shape[0]} nodes "
-                f"(0 to {self.state_shape[0] - 1})."
+        """The system with energy E + strength * term, or with the nodes of a `Clamp` held that part of the way."""
+        if not isinstance(term, AbstractStateTerm):
+            raise TypeError(
+                "A classical system is nudged by a `StateCost` or a `Clamp`, but not by quantum observables."
             )
-        return replaced(self, nudges=(*self.nudges, (term, float(np.real(strength)))))
+        return term.applied(self, float(np.real(strength)))
 
     def default_solver(self) -> "Minimizer":
         from .minimize import Minimizer

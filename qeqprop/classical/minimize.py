@@ -12,7 +12,7 @@ from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
-from .energy import AbstractEnergySystem, PointState
+from .energy import AbstractEnergySystem
 from .factorization import factorize, refined_solve, smallest_eigenvalue
 from .newton import Minimum, minimize, moved
 from .stability import check_nudge
@@ -67,6 +67,7 @@ class Minimizer(AbstractSolver):
         if init is not None:
             position, known = _carried(system, init.state.position), init.state.curvature
             if known is not None:
+                known = system._inherited(known)
                 check_nudge(system, position, known)
         found = minimize(system, params, position, known, self.tolerance, self.max_iterations)
         energy = system.value(params, found.position)
@@ -75,7 +76,7 @@ class Minimizer(AbstractSolver):
         if init is not None:
             stats["displacement"] = float(np.linalg.norm(found.position - init.state.position))
         return Equilibrium(
-            state=PointState(found.position, found.curvature if found.definite else None),
+            state=system._state_at(params, found.position, found.curvature if found.definite else None),
             energy=Estimate.exact(np.asarray(energy)),
             residual=np.asarray(np.linalg.norm(found.slope)),
             gap=None,
@@ -88,14 +89,18 @@ class Minimizer(AbstractSolver):
     ) -> Response:
         """Implicit differentiation: H ds = -dC/ds, then the change of the forces along ds."""
         assert isinstance(system, AbstractEnergySystem)  # `solve` has refused the others
-        position, slope = equilibrium.state.position, system.term_slope(term, equilibrium.state.position)
-        matrix, known = system.curvature(params, position), equilibrium.state.curvature
+        position, known = equilibrium.state.position, equilibrium.state.curvature
+        matrix = system.curvature(params, position)
         if known is None:
             undefined = {name: np.full(shape, np.nan) for name, shape in system.param_shapes.items()}
             return Response(Estimate.exact(undefined), np.asarray(np.inf), Status.DEGENERATE, {})
-        step, residual = refined_solve(matrix, -slope, known.factor, tolerance)
+        factor = known.factor
+        load = term.load(system, position, lambda b: refined_solve(matrix, b, factor, tolerance)[0])
+        step, residual = refined_solve(matrix, load, factor, tolerance)
         if residual > tolerance:  # the factor is of a point too far away
-            step, residual = refined_solve(matrix, -slope, factorize(matrix), tolerance)
+            factor = factorize(matrix)
+            load = term.load(system, position, factor.solve) if factor.definite else load
+            step, residual = refined_solve(matrix, load, factor, tolerance)
         status = Status.OK if residual <= max(tolerance, 1e-8) else Status.UNCONVERGED
         return Response(Estimate.exact(system.force_change(params, position, step)), np.asarray(residual), status, {})
 

@@ -86,6 +86,7 @@ def minimize(
             here, stalls = away, 0
             continue
         here, advanced = _line_search(system, params, here, local)
+        local = Curvature(local.factor, local.shift, _noise(system, matrix, here.position))
         stalls = 0 if advanced else stalls + 1
 
 
@@ -102,10 +103,15 @@ def _look(system: AbstractEnergySystem, params: Params, position: np.ndarray) ->
         return _Point(position, slope, float(np.linalg.norm(slope)))
 
 
-def _curvature(system: AbstractEnergySystem, matrix: Matrix, position: np.ndarray) -> Curvature:
+def _noise(system: AbstractEnergySystem, matrix: Matrix, position: np.ndarray) -> float:
+    """|| |H| (|s| + |s - start|) ||, the size of the forces that cancel in the slope."""
     free = system.free
     reach = np.abs(position.flat[free]) + np.abs(position.flat[free] - system.start().flat[free])
-    noise = float(np.linalg.norm(abs(matrix) @ reach))
+    return float(np.linalg.norm(abs(matrix) @ reach))
+
+
+def _curvature(system: AbstractEnergySystem, matrix: Matrix, position: np.ndarray) -> Curvature:
+    noise = _noise(system, matrix, position)
     factor, shift = factorize(matrix), 0.0
     while not factor.definite:
         shift = 10 * shift if shift else 1e-3 * max(float(np.abs(matrix.diagonal()).max(initial=0.0)), 1e-300)

@@ -1,5 +1,6 @@
 """Costs of classical states: any JAX function of the coordinates of some nodes."""
 
+import abc
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.nudge import AbstractNudge, finite_target
 from ..core.precision import jax_float64
+from ..core.system import replaced
 
 StateFunction = Callable[[Any, Any], Any]
 
@@ -26,15 +28,53 @@ class Coordinates(eqx.Module):
 
     def of(self, position: np.ndarray) -> np.ndarray:
         """The coordinates of the nodes, their axis first."""
+        self.check(len(position))
         return position if self.nodes is None else position[np.asarray(self.nodes, int)]
 
+    def check(self, n_nodes: int) -> None:
+        """Raise ValueError for nodes that a system of `n_nodes` does not have."""
+        if self.nodes is not None and max(self.nodes) >= n_nodes:
+            raise ValueError(
+                f"Argument `nodes` of the cost has node {max(self.nodes)}, but the system has {n_nodes} nodes "
+                f"(0 to {n_nodes - 1})."
+            )
 
-class StateTerm(eqx.Module):
+
+class AbstractStateTerm(eqx.Module):
+    """What a nudge of some nodes does to a classical system."""
+
+    @abc.abstractmethod
+    def expect(self, state: Any) -> Estimate:
+        """The derivative of the equilibrium energy by the strength, at this state."""
+
+    @abc.abstractmethod
+    def applied(self, system: Any, strength: float) -> Any:
+        """The nudged system."""
+
+    @abc.abstractmethod
+    def load(self, system: Any, position: np.ndarray, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """The force on the free coordinates per unit of strength, as strength -> 0; `solve` applies H^-1."""
+
+    def norm_bound(self) -> np.ndarray:
+        """A function of coordinates has no bound."""
+        return np.asarray(np.inf)
+
+
+class StateTerm(AbstractStateTerm):
     """The energy term cost(s[nodes], target), whole and not linearised."""
 
     cost: StateFunction = eqx.field(static=True)
     coordinates: Coordinates
     target: np.ndarray | None
+
+    def applied(self, system: Any, strength: float) -> Any:
+        """The system with energy E + strength * cost."""
+        self.coordinates.check(system.state_shape[0])
+        return replaced(system, nudges=(*system.nudges, (self, strength)))
+
+    def load(self, system: Any, position: np.ndarray, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """-dC/ds."""
+        return -system.term_slope(self, position)
 
     def expect(self, state: Any) -> Estimate:
         """The cost of a state; of a batched one, of every sample."""
@@ -72,10 +112,6 @@ class StateTerm(eqx.Module):
         """Its second derivative by the coordinates it reads, flattened to a matrix."""
         at = self.coordinates.of(position)
         return np.asarray(compiled(self.cost).curvature(at, self.target)).reshape(at.size, at.size)
-
-    def norm_bound(self) -> np.ndarray:
-        """A function of coordinates has no bound."""
-        return np.asarray(np.inf)
 
 
 class StateCost(AbstractNudge):

@@ -1,5 +1,6 @@
 """Graphs as users have them: an edge list, a networkx graph or a NetKet graph."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,3 +53,21 @@ def check_count(value: Any, name: str, least: int = 1) -> int:
     if value < least:
         raise ValueError(f"Argument `{name}` must be at least {least}, but is {value}.")
     return int(value)
+
+
+def check_nodes(nodes: Sequence[int], name: str, n_nodes: int) -> tuple[int, ...]:
+    """`nodes` as a tuple of distinct nodes among 0 .. n_nodes - 1.
+
+    Raises:
+        TypeError: not integers. ValueError: a node out of range, or twice.
+
+    Example:
+        >>> check_nodes([0, 3], "pinned", 3)
+        Traceback (most recent call last):
+        ...
+        ValueError: Argument `pinned` must hold distinct nodes 0 to 2, but is [0, 3].
+    """
+    checked = tuple(check_count(node, name, 0) for node in nodes)
+    if len(set(checked)) != len(checked) or max(checked, default=0) >= n_nodes:
+        raise ValueError(f"Argument `{name}` must hold distinct nodes 0 to {n_nodes - 1}, but is {list(checked)}.")
+    return checked

@@ -64,7 +64,7 @@ _MESSAGES = {
         "The ground state is degenerate within the solver's accuracy: it has no unique gradient. (a) Add a small "
         "symmetry-breaking field; (b) move the parameters away from the level crossing; (c) if a symmetry protects the "
         "degeneracy, work in one of its sectors; (d) of a floppy mechanical network: pin nodes, add springs, or give it an "
-        "on-site stiffness."
+        "on-site stiffness; `classical.rigidity_report` counts its zero modes."
     ),
     Status.BASIS_TOO_SMALL: (
         "The state reaches the edge of the truncated basis: `stats['edge_population']` of the equilibrium is above what the "
