@@ -138,7 +138,7 @@ def draw(results: dict[str, Any], first: AllosteryResult) -> None:
 
 
 def draw_network(figure: Any, axes: Any, result: AllosteryResult) -> None:
-    """Stiffnesses of the trained network, and how its nodes move (tenfold) when the source is pulled, turns left out."""
+    """Stiffnesses of the trained network, and how its nodes move (40-fold) when the source is pulled, turns left out."""
     from matplotlib.collections import LineCollection
 
     task, params = result.task, result.history.params
@@ -146,10 +146,10 @@ def draw_network(figure: Any, axes: Any, result: AllosteryResult) -> None:
     edges = np.array(task.network.edges)
     lines = LineCollection(list(task.points[edges]), array=np.log10(params["k"]), cmap="viridis", lw=1.6)
     axes.add_collection(lines)
-    axes.quiver(*task.points.T, *(10 * (r - task.points)).T, angles="xy", scale_units="xy", scale=1, width=0.005)
+    axes.quiver(*task.points.T, *(40 * (r - task.points)).T, angles="xy", scale_units="xy", scale=1, width=0.005)
     for pair, style, name in ((task.source, "C3*", "source"), (task.pairs[0], "C1o", "answering pair")):
         axes.plot(*task.points[list(pair)].T, style, ms=10, ls="none", label=name)
-    axes.set(aspect="equal", xticks=[], yticks=[], title="trained network, displacements x 10")
+    axes.set(aspect="equal", xticks=[], yticks=[], title="trained network, displacements x 40")
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=2)
     figure.colorbar(lines, ax=axes, label="log10 of the stiffness", shrink=0.8)
 
