@@ -23,7 +23,8 @@ _NAMES = {
     "core.solver": ["Equilibrium", "equilibrate"],
     "core.spsa": ["spsa_gradient"],
     "core.status": ["AccuracyWarning", "EquilibriumError", "NudgeWarning", "Status"],
-    "core.training": ["History", "accuracy", "evaluate", "fit", "predict"],
+    "core.history": ["History"],
+    "core.training": ["accuracy", "evaluate", "fit", "predict"],
     "quantum.adiabatic": ["AdiabaticPreparation"],
     "quantum.exact": ["ExactDiagonalization"],
     "quantum.free_fermion": ["FreeFermions"],
@@ -69,6 +70,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from .core.budget import optimal_nudge
     from .core.estimate import Estimate
     from .core.gradient import EPGradient, ep_gradient
+    from .core.history import History
     from .core.nudge import ExpectationCost, ObservableCost, cross_entropy, squared_error
     from .core.reference import check_gradient, finite_difference, linear_response
     from .core.repetition import repeated_gradient
@@ -77,7 +79,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from .core.solver import Equilibrium, equilibrate
     from .core.spsa import spsa_gradient
     from .core.status import AccuracyWarning, EquilibriumError, NudgeWarning, Status
-    from .core.training import History, accuracy, evaluate, fit, predict
+    from .core.training import accuracy, evaluate, fit, predict
     from .quantum.adiabatic import AdiabaticPreparation
     from .quantum.exact import ExactDiagonalization
     from .quantum.free_fermion import FreeFermions

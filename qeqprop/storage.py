@@ -40,7 +40,7 @@ _CLASSES = {
     "AgnosticStep": "core.agnostic",
     "ResponseMatrix": "core.response",
     "GradientCheck": "core.reference",
-    "History": "core.training",
+    "History": "core.history",
     "LinearResponse": "core.scheme",
     "StaticResponse": "quantum.zero_variance_static",
     "Stencil": "core.scheme",

@@ -16,11 +16,12 @@ import numpy as np
 from . import data
 from .core.gradient import EPGradient
 from .core.graph import check_count
+from .core.history import History
 from .core.nudge import AbstractNudge, ExpectationCost, cross_entropy, squared_error
 from .core.scheme import AbstractScheme, centered
 from .core.status import Status
 from .core.system import AbstractSystem, Params
-from .core.training import History, accuracy, evaluate, fit, predict
+from .core.training import accuracy, evaluate, fit, predict
 from .data import Dataset
 from .quantum.ising import TransverseFieldIsing
 from .quantum.models import phase_sensor, phase_sensor_cost

@@ -10,7 +10,7 @@ import pytest
 import qeqprop as qp
 from qeqprop import plot
 from qeqprop.core.reference import GradientCheck
-from qeqprop.core.training import History
+from qeqprop.core.history import History
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -13,7 +13,7 @@ import pytest
 
 import qeqprop as qp
 from qeqprop import storage
-from qeqprop.core.training import History
+from qeqprop.core.history import History
 from qeqprop.storage import StorageError, write_atomically
 
 

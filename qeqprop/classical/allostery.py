@@ -12,11 +12,12 @@ import numpy as np
 from scipy.spatial import Delaunay
 
 from ..core.graph import check_count
+from ..core.history import History
 from ..core.precision import jax_float64
 from ..core.scheme import AbstractScheme, centered
 from ..core.solver import equilibrate
 from ..core.system import Params
-from ..core.training import History, fit
+from ..core.training import fit
 from .elastic import ElasticNetwork
 from .flow import FlowNetwork
 from .state_cost import StateCost

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..core.gradient import EPGradient
+from ..core.history import History
 from ..core.system import Params, replaced
-from ..core.training import History, accuracy, evaluate
+from ..core.training import accuracy, evaluate
 from ..tasks import Task, TaskResult, run_task
 from .files import write_json, write_netcdf
 

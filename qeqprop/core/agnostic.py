@@ -31,12 +31,13 @@ from numpy.typing import ArrayLike
 
 from .estimate import Estimate
 from .gradient import force_error, nudge_ratio, nudge_status
+from .history import History
 from .nudge import AbstractNudge, WeightedObservables
 from .scheme import centered
 from .solver import AbstractSolver, Equilibrium, describe, prepare
 from .status import EquilibriumError, NudgeWarning, Status
 from .system import AbstractSystem, Params, real_array
-from .training import History, Metric, check_training, run_epochs
+from .training import Metric, check_training, run_epochs
 
 ADVICE = (
     "The parameters found no rest: theta and the control knobs have a joint equilibrium where eps * |d2e/dtheta2| < 1. "
@@ -331,17 +332,19 @@ def fit_agnostic(
     _, current, solver, _ = prepare(system, params, solver, None)
     check_training(epochs, None, patience, frozen, system)
 
-    def step(current: Params, sample: Any, goal: Any, key: Any) -> tuple[AgnosticStep, Params, Params]:
+    def step(
+        current: Params, memory: None, sample: Any, goal: Any, key: Any
+    ) -> tuple[AgnosticStep, Params, Params, None]:
         out = agnostic_step(
             system, current, nudge, goal, solver=solver, beta=beta, eps=eps, frozen=frozen, inputs=sample,
             tolerance=tolerance, max_iterations=max_iterations, throw=False,
         )  # fmt: skip
         if out.status > tolerate:
             raise _failure(out)
-        return out, out.grad_estimate, out.params
+        return out, out.grad_estimate, out.params, memory
 
     return run_epochs(
-        step, system, current, nudge, data, solver,
+        step, None, system, current, nudge, data, solver,
         epochs=epochs, batch_size=None, validation=validation, metric=metric, patience=patience,
         tolerate=tolerate, seed=seed, progress=progress, callback=callback,
     )  # fmt: skip

@@ -1,14 +1,16 @@
 """`fit`: training by equilibrium propagation, with optax for the updates."""
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .checkpoint import Checkpoint, digest
 from .gradient import EPGradient, ep_gradient
+from .history import History, Records, Scores
 from .nudge import AbstractNudge
 from .precision import jax_float64
 from .randomness import branch
@@ -28,51 +30,6 @@ def accuracy(expectations: np.ndarray, targets: np.ndarray) -> float:
         0.5
     """
     return float(np.mean(np.argmax(expectations, axis=-1) == np.argmax(targets, axis=-1)))
-
-
-class History(eqx.Module):
-    """What a training did. Prints a summary; `.plot()` draws the curves; `qp.save` keeps it.
-
-    Attributes:
-        params: parameters after the last step.
-        best_params: parameters of the epoch with the lowest validation loss (training loss without validation data).
-        loss, grad_norm: of every step, shape (n_steps,).
-        validation_loss, metric: after every epoch, shape (n_epochs,); empty where there was nothing to measure.
-        best_epoch: number of that epoch, from 0.
-        status_counts: how many steps ended in which status.
-        stopped_early: whether `patience` ended the training.
-        seed, seconds: of the run.
-    """
-
-    params: Params
-    best_params: Params
-    loss: np.ndarray
-    grad_norm: np.ndarray
-    validation_loss: np.ndarray
-    metric: np.ndarray
-    best_epoch: int
-    status_counts: dict[str, int]
-    stopped_early: bool
-    seed: int
-    seconds: float
-
-    def __repr__(self) -> str:
-        rows = [f"History  {self.loss.size} steps in {self.seconds:.1f} s, seed {self.seed}"]
-        if self.loss.size:
-            rows.append(f"  loss             {self.loss[0]:.6g} -> {self.loss[-1]:.6g}")
-        if self.validation_loss.size:
-            rows.append(f"  validation loss  {self.validation_loss[0]:.6g} -> {self.validation_loss[-1]:.6g}")
-        if self.metric.size:
-            rows.append(f"  metric           {self.metric[0]:.4f} -> {self.metric[-1]:.4f}")
-        rows.append(f"  best epoch       {self.best_epoch}" + (" (stopped early)" if self.stopped_early else ""))
-        rows.append("  status           " + ", ".join(f"{k}: {v}" for k, v in self.status_counts.items()))
-        return "\n".join(rows)
-
-    def plot(self, ax: Any = None) -> Any:
-        """Training curves; see `qeqprop.plot.training_curves`."""
-        from ..plot import training_curves
-
-        return training_curves(self, ax=ax)
 
 
 def predict(
@@ -113,13 +70,6 @@ def _outputs(state: Any, nudge: AbstractNudge) -> np.ndarray:
     return np.atleast_2d(state.expect_all(nudge.observables).mean)
 
 
-class _Scores(eqx.Module):
-    """Losses and metric on held-out data."""
-
-    loss: float
-    metric: float | None
-
-
 def evaluate(
     system: AbstractSystem,
     params: Mapping[str, ArrayLike],
@@ -130,7 +80,7 @@ def evaluate(
     metric: Metric | None = None,
     chunk: int = 256,
     key: Any = None,
-) -> _Scores:
+) -> Scores:
     """Mean loss (and metric) over a data set, without gradients."""
     inputs, targets = _check_data(data, "data", system)
     losses, outputs = [], []
@@ -138,7 +88,7 @@ def evaluate(
         losses.append(np.atleast_1d(nudge.cost(state, None if targets is None else targets[rows]).mean))
         outputs.append(_outputs(state, nudge))
     score = None if metric is None else float(metric(np.concatenate(outputs), targets))
-    return _Scores(float(np.mean(np.concatenate(losses))), score)
+    return Scores(float(np.mean(np.concatenate(losses))), score)
 
 
 def fit(
@@ -160,6 +110,8 @@ def fit(
     seed: int = 0,
     progress: bool | None = None,
     callback: Callable[[int, EPGradient, Params], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
 ) -> History:
     """Train `params` so that the cost falls.
 
@@ -177,9 +129,15 @@ def fit(
         seed: of the shuffling (and of stochastic solvers); the same seed gives the same numbers to the bit.
         progress: show a bar on stderr; None shows it on terminals and in notebooks only.
         callback: called after every step with (step, gradient, parameters).
+        checkpoint: a folder; the training is kept there every ten seconds and at its end.
+        resume: go on from the checkpoint where there is one (with more epochs, if you like): what follows is equal to the
+            bit to what an uninterrupted training would have given. `seconds` of the history adds up.
 
     Returns:
         A `History`.
+
+    Raises:
+        FileExistsError: a checkpoint is there, but `resume` is False. ValueError: it is of another training.
     """
     import optax
 
@@ -189,27 +147,34 @@ def fit(
     optimizer = optax.adam(0.01) if optimizer is None else optimizer
     moments = optimizer.init({name: value for name, value in current.items() if name not in frozen})
 
-    def step(current: Params, batch: Any, goal: Any, key: Any) -> tuple[EPGradient, Params, Params]:
-        nonlocal moments
+    def step(current: Params, moments: Any, batch: Any, goal: Any, key: Any) -> tuple[EPGradient, Params, Params, Any]:
         out = ep_gradient(
             system, current, nudge, goal, solver=solver, scheme=scheme, inputs=batch, key=key, throw=False
         )
         trained = {name: value for name, value in current.items() if name not in frozen}
         grad = {name: out.grad[name] for name in trained}
         if out.status > tolerate:
-            return out, grad, current
+            return out, grad, current, moments
         updates, moments = optimizer.update(grad, moments, trained)
-        return out, grad, current | {name: np.asarray(trained[name] + updates[name]) for name in trained}
+        return out, grad, current | {name: np.asarray(trained[name] + updates[name]) for name in trained}, moments
 
+    kept = None
+    if checkpoint is not None:
+        identity = {
+            "solver": solver.name, "scheme": repr(scheme), "frozen": list(frozen), "batch_size": batch_size, "seed": seed,
+            "parameters": digest(*current.values()), "data": digest(*(data or ())), "validation": digest(*(validation or ())),
+        }  # fmt: skip
+        kept = Checkpoint(checkpoint, identity, resume=resume)
     return run_epochs(
-        step, system, current, nudge, data, solver,
+        step, moments, system, current, nudge, data, solver,
         epochs=epochs, batch_size=batch_size, validation=validation, metric=metric, patience=patience,
-        tolerate=tolerate, seed=seed, progress=progress, callback=callback,
+        tolerate=tolerate, seed=seed, progress=progress, callback=callback, checkpoint=kept,
     )  # fmt: skip
 
 
 def run_epochs(
-    step: Callable[[Params, Any, Any, Any], tuple[Any, Params, Params]],
+    step: Callable[[Params, Any, Any, Any, Any], tuple[Any, Params, Params, Any]],
+    memory: Any,
     system: AbstractSystem,
     current: Params,
     nudge: AbstractNudge,
@@ -225,104 +190,88 @@ def run_epochs(
     seed: int,
     progress: bool | None,
     callback: Callable[[int, Any, Params], None] | None,
+    checkpoint: Checkpoint | None = None,
 ) -> History:
     """The loop of every training: shuffled batches, held-out data, records. `step` makes the updates.
 
     Args:
-        step: `step(params, inputs, targets, key)` -> (result with `.loss` and `.status`, gradient, new parameters).
+        step: `step(params, memory, inputs, targets, key)` -> (result with `.loss` and `.status`, gradient, new parameters,
+            new memory).
+        memory: what the updates need of earlier steps (the state of the optimizer).
         batch_size: samples a step; None gives `step` one sample at a time, without a batch axis.
     """
-    from tqdm.auto import tqdm
-
     inputs, targets = (None, None) if data is None else _check_data(data, "data", system)
     held_out = None if validation is None else _check_data(validation, "validation", system)
     root = np.random.SeedSequence(seed) if solver.stochastic else None
-    rng, started = np.random.default_rng(seed), time.perf_counter()
-    records = _Records()
-    bar = tqdm(total=epochs, desc="training", unit="epoch", disable=None if progress is None else not progress)
-    with bar:
-        for _ in range(epochs):
-            for rows in _batches(None if inputs is None else len(inputs), batch_size, rng):
-                batch, goal = (None if part is None else part[rows] for part in (inputs, targets))
-                out, grad, current = step(current, batch, goal, branch(root, 0, len(records.loss)))
-                if out.status > tolerate:
-                    raise EquilibriumError(out.status, f"at training step {len(records.loss)}.")
-                records.step(out, grad)
-                if callback is not None:
-                    callback(len(records.loss), out, current)
-            if held_out is not None:
-                key = branch(root, 1, records.epochs)
-                records.validate(evaluate(system, current, nudge, held_out, solver=solver, metric=metric, key=key))
-            bar.update()
-            bar.set_postfix(records.postfix())
-            if records.epoch_done(current, patience):
-                break
-    return records.history(current, seed, time.perf_counter() - started)
+    rng, records = np.random.default_rng(seed), Records()
+    if checkpoint is not None and checkpoint.found is not None:
+        current, memory, records, shuffled = _restored(checkpoint.found, memory)
+        rng.bit_generator.state = shuffled
+    shuffled = rng.bit_generator.state  # as it was when the epoch began
+    started = time.perf_counter() - records.seconds
+
+    def content() -> dict[str, Any]:
+        records.seconds = time.perf_counter() - started
+        return {"params": current, "memory": memory, "records": records.plain(), "shuffled": shuffled}
+
+    if checkpoint is not None:
+        checkpoint.keep(content, now=True)  # what cannot be written is refused before any work
+    try:
+        with _progress_bar(epochs, records, progress) as bar:
+            while records.epochs < epochs and not records.stopped:
+                shuffled = rng.bit_generator.state
+                rows_of_steps = _batches(None if inputs is None else len(inputs), batch_size, rng)
+                for rows in rows_of_steps[records.steps_of_epoch :]:
+                    batch, goal = (None if part is None else part[rows] for part in (inputs, targets))
+                    key = branch(root, 0, len(records.loss))
+                    out, grad, updated, remembered = step(current, memory, batch, goal, key)
+                    if out.status > tolerate:
+                        raise EquilibriumError(out.status, f"at training step {len(records.loss)}.")
+                    current, memory = updated, remembered
+                    records.step(out, grad)
+                    if checkpoint is not None:
+                        checkpoint.keep(content)
+                    if callback is not None:
+                        callback(len(records.loss), out, current)
+                if held_out is not None:
+                    key = branch(root, 1, records.epochs)
+                    scores = evaluate(system, current, nudge, held_out, solver=solver, metric=metric, key=key)
+                    records.validate(scores)
+                bar.update()
+                bar.set_postfix(records.postfix())
+                records.epoch_done(current, patience)
+                shuffled = rng.bit_generator.state
+    finally:  # also after an error or Ctrl-C
+        if checkpoint is not None:
+            checkpoint.keep(content, now=True)
+    records.seconds = time.perf_counter() - started
+    return records.history(current, seed)
 
 
-class _Records:
-    """The running record of a training."""
-
-    def __init__(self) -> None:
-        self.loss: list[float] = []
-        self.grad_norm: list[float] = []
-        self.validation: list[_Scores] = []
-        self.counts: dict[str, int] = {}
-        self.best: tuple[float, int, Params] = (np.inf, -1, {})
-        self.epochs, self.first_step, self.stopped = 0, 0, False
-
-    def step(self, out: Any, grad: Params) -> None:
-        self.loss.append(float(out.loss))
-        self.grad_norm.append(float(np.sqrt(sum(np.sum(value**2) for value in grad.values()))))
-        self.counts[str(out.status)] = self.counts.get(str(out.status), 0) + 1
-
-    def validate(self, scores: _Scores) -> None:
-        self.validation.append(scores)
-
-    def postfix(self) -> dict[str, str]:
-        shown = {"loss": f"{np.mean(self.loss[self.first_step :]):.4g}"}
-        if self.validation:
-            shown["validation"] = f"{self.validation[-1].loss:.4g}"
-            if self.validation[-1].metric is not None:
-                shown["metric"] = f"{self.validation[-1].metric:.3f}"
-        return shown
-
-    def epoch_done(self, params: Params, patience: int | None) -> bool:
-        """Keep the best parameters; True where patience has run out."""
-        score = self.validation[-1].loss if self.validation else float(np.mean(self.loss[self.first_step :]))
-        if score < self.best[0]:
-            self.best = (score, self.epochs, params)
-        self.epochs, self.first_step = self.epochs + 1, len(self.loss)
-        self.stopped = patience is not None and self.epochs - 1 - self.best[1] >= patience
-        return self.stopped
-
-    def history(self, params: Params, seed: int, seconds: float) -> History:
-        metrics = [scores.metric for scores in self.validation if scores.metric is not None]
-        return History(
-            params=params,
-            best_params=self.best[2] or params,
-            loss=np.array(self.loss),
-            grad_norm=np.array(self.grad_norm),
-            validation_loss=np.array([scores.loss for scores in self.validation]),
-            metric=np.array(metrics),
-            best_epoch=self.best[1],
-            status_counts=self.counts,
-            stopped_early=self.stopped,
-            seed=seed,
-            seconds=seconds,
-        )
+def _restored(found: dict[str, Any], fresh: Any) -> tuple[Params, Any, Records, Any]:
+    """Parameters, the optimizer's state (of the types of a `fresh` one), record, and the state of the shuffling."""
+    jax = jax_float64()
+    if jax.tree.structure(found["memory"]) != jax.tree.structure(fresh):
+        raise ValueError("Argument `optimizer` is another one than that of the checkpoint.")
+    memory = jax.tree.map(lambda new, old: jax.numpy.asarray(new, np.asarray(old).dtype), found["memory"], fresh)
+    return found["params"], memory, Records.from_plain(found["records"]), found["shuffled"]
 
 
-def _batches(n_samples: int | None, batch_size: int | None, rng: np.random.Generator) -> Iterator[Any]:
+def _progress_bar(epochs: int, records: Records, progress: bool | None) -> Any:
+    from tqdm.auto import tqdm
+
+    disable = None if progress is None else not progress
+    return tqdm(total=epochs, initial=records.epochs, desc="training", unit="epoch", disable=disable)
+
+
+def _batches(n_samples: int | None, batch_size: int | None, rng: np.random.Generator) -> list[Any]:
+    """The rows of every step of an epoch, shuffled."""
     if n_samples is None:
-        yield None
-        return
+        return [None]
     order = rng.permutation(n_samples)
     if batch_size is None:
-        yield from order
-        return
-    for start in range(0, n_samples, batch_size):
-        yield order[start : start + batch_size]
+        return list(order)
+    return [order[start : start + batch_size] for start in range(0, n_samples, batch_size)]
 
 
 def _check_data(data: Any, name: str, system: AbstractSystem) -> tuple[np.ndarray, np.ndarray | None]:
