@@ -9,8 +9,8 @@ import pytest
 
 import qeqprop as qp
 from qeqprop import plot
-from qeqprop.core.reference import GradientCheck
 from qeqprop.core.history import History
+from qeqprop.core.reference import GradientCheck
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
