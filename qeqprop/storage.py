@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -144,6 +145,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     """
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # NumPy leaves a damaged file open
+            _check_sizes(file.zip)
             document = json.loads(file["json"].tobytes())
             if document["format"] != "qeqprop":
                 raise KeyError("format")
@@ -162,9 +164,24 @@ def load(path: str | os.PathLike[str]) -> Any:
         EOFError,
         OSError,
         RuntimeError,
+        NotImplementedError,
+        OverflowError,
         zipfile.BadZipFile,
     ) as error:
         raise StorageError(f"{path}: not a file that qeqprop.save wrote, or damaged ({error}).") from error
+
+
+def _check_sizes(archive: zipfile.ZipFile) -> None:
+    """Refuse members that would unpack to more than the file holds, before any memory is taken for them."""
+    for member in archive.infolist():
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise ValueError(f"{member.filename} is compressed")
+        with archive.open(member) as stream:
+            version = np.lib.format.read_magic(stream)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(stream)
+            if dtype.hasobject or math.prod(shape) * dtype.itemsize > member.file_size:
+                raise ValueError(f"{member.filename} announces {shape} numbers of {dtype}, which it does not hold")
 
 
 def _encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:

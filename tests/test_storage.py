@@ -1,10 +1,13 @@
 """Saved results come back bit for bit; damaged, foreign and newer files are refused; a failing write harms nothing."""
 
+import contextlib
 import dataclasses
 import io
 import json
 import os
 import pickle
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -212,3 +215,65 @@ def test_nothing_is_unpickled(kind: str, tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(StorageError):
         qp.load(path)
     assert not crater.exists()
+
+
+def announcing(shape: tuple[int, ...], descr: str = "<f8") -> bytes:
+    """An array file whose header promises more than there is."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
+    return stream.getvalue() + bytes(64)
+
+
+@pytest.mark.parametrize("kind", ["zip bomb", "huge array", "huge document", "overflowing shape", "deep document"])
+def test_hostile_files_take_no_memory(kind: str, tmp_path: Path):
+    path, text = tmp_path / "hostile.npz", json.dumps(document({"array": "array0"})).encode()
+    plain = io.BytesIO()
+    np.save(plain, np.frombuffer(text, dtype=np.uint8))
+    members = {"json.npy": plain.getvalue(), "array0.npy": announcing((10**12,))}
+    if kind == "zip bomb":
+        members["array0.npy"] = announcing((10**8,), "|u1") + bytes(10**8)
+    elif kind == "huge document":
+        members["json.npy"] = announcing((10**12,), "|u1")
+    elif kind == "overflowing shape":
+        members["array0.npy"] = announcing((2**40, 2**40))
+    elif kind == "deep document":
+        nested = b'{"list": [' * 10**5 + b"]}" * 10**5
+        text = b'{"format": "qeqprop", "schema": 1, "content": ' + nested + b"}"
+        plain = io.BytesIO()
+        np.save(plain, np.frombuffer(text, dtype=np.uint8))
+        members = {"json.npy": plain.getvalue()}
+    compression = zipfile.ZIP_DEFLATED if kind == "zip bomb" else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(StorageError):
+            qp.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 3e7
+    finally:
+        tracemalloc.stop()
+
+
+def test_ten_thousand_damaged_files_are_refused_or_harmless(results: dict[str, Any], tmp_path: Path):
+    """Random bytes overwritten, cut out, doubled or swapped: an error of ours, or the numbers that were saved."""
+    rng, path = np.random.default_rng(0), tmp_path / "damaged.npz"
+    values = [{"x": np.arange(5.0)}, results["params"], results["equilibrium"]]
+    files = [np.frombuffer(qp.save(tmp_path / f"{k}", value).read_bytes(), np.uint8) for k, value in enumerate(values)]
+    for _ in range(10_000):
+        which = rng.integers(len(files))
+        data = files[which].copy()
+        start, stop = np.sort(rng.integers(len(data), size=2))
+        match rng.integers(4):
+            case 0:
+                places = rng.integers(len(data), size=rng.integers(1, 20))
+                data[places] = rng.integers(256, size=len(places))
+            case 1:
+                data = np.delete(data, slice(start, stop))
+            case 2:
+                data = np.insert(data, start, data[start:stop])
+            case 3:
+                data[start:stop] = data[start:stop][::-1]
+        path.write_bytes(data.tobytes())
+        with contextlib.suppress(StorageError):
+            assert identical(qp.load(path), values[which])
