@@ -317,3 +317,27 @@ def test_scan_files_with_mistakes_are_refused(config, capsys, old, new, message)
     config.write_text(CONFIG.replace(old, new))
     assert main(["scan", str(config)]) == 3
     assert message in capsys.readouterr().err
+
+
+def tedious(x, folder, rng):
+    Path(folder, f"call-{x}-{os.getpid()}").touch()
+    time.sleep(0.1)
+    return rng.random()
+
+
+@pytest.mark.filterwarnings("ignore:Port .* is already in use")
+def test_a_cluster_that_loses_a_worker_repeats_little(tmp_path):
+    """The executor of dask; its nanny starts another process in the place of the one that was killed."""
+    from distributed import Client, LocalCluster
+
+    axes = {"x": list(range(24)), "folder": [str(tmp_path)]}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    with LocalCluster(**options) as cluster, Client(cluster) as client, ThreadPoolExecutor(1) as side:
+        running = side.submit(qp.scan, tedious, axes, out=tmp_path / "run", executor=client.get_executor(), workers=2)
+        wait_until(lambda: len(calls(tmp_path)) >= 6)
+        os.kill(int(calls(tmp_path)[0].name.split("-")[2]), signal.SIGKILL)
+        table = running.result(timeout=120)
+    assert np.all(table.status == 1)
+    assert len(calls(tmp_path)) - 24 <= 2
+    here = qp.scan(tedious, axes, out=tmp_path / "here", workers=0)
+    np.testing.assert_array_equal(table.value, here.value)
