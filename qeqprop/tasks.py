@@ -6,6 +6,7 @@ frozen, and logistic regression on the very same inputs.
 """
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from itertools import combinations, product
@@ -95,7 +96,8 @@ class TaskResult:
         frozen: of the same network with `Task.couplings` kept at their random values and the rest (local fields) trained
             in the same way; None where the references were left out.
         logistic: of logistic regression on the same inputs; None where the references were left out.
-        seconds: CPU time of the training (all threads, compilation included), without the references.
+        seconds: CPU time of the training (all threads, compilation and `curves` included; of the last run where it was
+            resumed), without the references.
         n_params: number of trained parameters.
         labels: names of the classes.
         outputs, targets: expectation values of the trained network on the test part and what they should be,
@@ -146,8 +148,11 @@ def run_task(
     seed: int = 0,
     epochs: int | None = None,
     references: bool = True,
+    curves: bool = False,
     progress: bool | None = None,
     callback: Callback | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
 ) -> TaskResult:
     """Train a task by equilibrium propagation and measure it on the test part.
 
@@ -156,7 +161,9 @@ def run_task(
         seed: of the data split, the initial parameters and the shuffling; the same seed gives the same numbers.
         epochs: passes over the training part; None takes the task's own number.
         references: also train the network with frozen couplings, and fit the logistic regression.
-        progress, callback: as in `qp.fit`; of the training proper, not of the references.
+        curves: measure the test part after every epoch: `validation_loss` and `metric` of the history. The result stays that
+            of the last epoch; `best_params` of such a history are chosen by the test part and must not be scored on it.
+        progress, callback, checkpoint, resume: as in `qp.fit`; of the training proper, not of the references.
 
     Raises:
         ValueError: no task of that name.
@@ -167,7 +174,11 @@ def run_task(
     passes = task.epochs if epochs is None else check_count(epochs, "epochs")
     samples, start = task.make_data(seed), task.make_params(seed)
     began = time.process_time()
-    history = _train(task, start, samples, passes, seed, progress=progress, callback=callback)
+    measured: dict[str, Any] = {"validation": samples.test, "metric": accuracy} if curves else {}
+    history = _train(
+        task, start, samples, passes, seed,
+        progress=progress, callback=callback, checkpoint=checkpoint, resume=resume, **measured,
+    )  # fmt: skip
     seconds = time.process_time() - began
     frozen = logistic = None
     if references:

@@ -291,6 +291,41 @@ def test_train_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert table.attrs["qeqprop_version"] == qp.__version__
 
 
+def test_an_interrupted_train_resumes_to_the_same_numbers(tmp_path: Path, capsys, monkeypatch):
+    pytest.importorskip("sklearn")
+    from qeqprop.core import training
+
+    argv = ["train", "iris", "--epochs", "2", "--quiet", "--out"]
+    assert main([*argv, str(tmp_path / "whole")]) == 0
+    gradient, calls = training.ep_gradient, []
+
+    def interrupted(*args, **options):
+        calls.append(None)
+        if len(calls) == 5:  # in the second epoch
+            raise KeyboardInterrupt
+        return gradient(*args, **options)
+
+    monkeypatch.setattr(training, "ep_gradient", interrupted)
+    assert main([*argv, str(tmp_path / "torn")]) != 0
+    monkeypatch.undo()
+    kept = tmp_path / "torn" / "unfinished"
+    assert len(qp.load(kept / "checkpoint.npz")["records"]["loss"]) == 4
+    for more, reason in (
+        ([], "--resume"),
+        (["--resume", "--seed", "1"], "seed 0"),
+        (["--resume", "--epochs", "3"], "epochs 2"),
+    ):
+        capsys.readouterr()
+        assert main([*argv, str(tmp_path / "torn"), *more]) == 3
+        assert reason in capsys.readouterr().err
+    assert main([*argv, str(tmp_path / "torn"), "--resume"]) == 0
+    assert not kept.exists()
+    whole, torn = (qp.load(tmp_path / name / "history.npz") for name in ("whole", "torn"))
+    for name in ("loss", "grad_norm", "validation_loss", "metric"):
+        np.testing.assert_array_equal(getattr(torn, name), getattr(whole, name))
+    np.testing.assert_array_equal(torn.params["W"], whole.params["W"])
+
+
 def test_train_misses_a_goal(tmp_path: Path):
     pytest.importorskip("sklearn")
     argv = ["train", "iris", "--epochs", "1", "--quiet", "--out", str(tmp_path), "--goal"]

@@ -1,14 +1,16 @@
 """A task trained, with its curves, pictures and tables: what `train` and the second half of `demo` share."""
 
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..core.gradient import EPGradient
 from ..core.history import History
-from ..core.system import Params, replaced
-from ..core.training import accuracy, evaluate
+from ..core.system import Params
 from ..tasks import Task, TaskResult, run_task
 from .files import write_json, write_netcdf
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Run(NamedTuple):
-    """A trained task. `history` is that of the result with loss and accuracy on the test part after every epoch."""
+    """A trained task. `history` has loss and accuracy on the test part after every epoch."""
 
     task: Task
     result: TaskResult
@@ -25,30 +27,40 @@ class Run(NamedTuple):
     initial: Params
 
 
-class _Snapshots:
-    """Keeps the parameters after every epoch; a callback of `fit`."""
-
-    def __init__(self, task: Task, n_samples: int):
-        self.steps_per_epoch = -(-n_samples // task.batch_size)
-        self.params: list[Params] = []
-
-    def __call__(self, step: int, out: EPGradient, params: Params) -> None:
-        if step % self.steps_per_epoch == 0:
-            self.params.append(params)
-
-
-def train(task: Task, *, seed: int, epochs: int | None, progress: bool) -> Run:
-    """Train a task and its references; then measure the test part after every epoch (nothing is chosen by it)."""
-    samples = task.make_data(seed)
-    snapshots = _Snapshots(task, len(samples.train_inputs))
-    result = run_task(task, seed=seed, epochs=epochs, progress=progress, callback=snapshots)
-    scores = [evaluate(task.system, p, task.nudge, samples.test, metric=accuracy) for p in snapshots.params]
-    history = replaced(
-        result.history,
-        validation_loss=np.array([score.loss for score in scores]),
-        metric=np.array([score.metric for score in scores]),
+def train(
+    task: Task, *, seed: int, epochs: int | None, progress: bool, checkpoint: Path | None = None, resume: bool = False
+) -> Run:
+    """Train a task and its references, and measure the test part after every epoch (the result is not chosen by it)."""
+    result = run_task(
+        task, seed=seed, epochs=epochs, progress=progress, curves=True, checkpoint=checkpoint, resume=resume
     )
-    return Run(task, result, history, task.make_params(seed))
+    return Run(task, result, result.history, task.make_params(seed))
+
+
+@contextlib.contextmanager
+def unfinished(folder: Path, settings: dict[str, Any], *, resume: bool) -> Iterator[Path]:
+    """Where a training keeps its checkpoint until its results are written: a subfolder that then goes away.
+
+    Raises:
+        FileExistsError: a training was interrupted there, but `resume` is False.
+        ValueError: it was begun with other settings. The schedule of the learning rate depends on the epochs: a training
+            that went on with other ones would be neither the one nor the other.
+    """
+    kept = folder / "unfinished"
+    file = kept / "settings.json"
+    if file.exists():
+        if not resume:
+            raise FileExistsError(f"{kept}: a training was interrupted here. Pass --resume to go on, or another --out.")
+        begun = json.loads(file.read_text())
+        if other := [name for name in settings if begun.get(name) != settings[name]]:
+            was = ", ".join(f"{name} {begun.get(name)}" for name in other)
+            raise ValueError(
+                f"{kept}: the training that was interrupted here has {was}: give the same, or another --out."
+            )
+    else:
+        write_json(file, settings)
+    yield kept
+    shutil.rmtree(kept)
 
 
 def summary(run: Run) -> dict[str, Any]:

@@ -5,7 +5,8 @@ sensor qubits that learn the phase of a cluster-Ising ring.
 
 The accuracy on held-out data is printed beside that of the untrained network, of the same network with its random
 couplings frozen, and of logistic regression on the same inputs. The output folder gets history.npz (`qp.load`),
-metrics.json, training.nc (xarray) and pictures.
+metrics.json, training.nc (xarray) and pictures. A training that is interrupted leaves a checkpoint there, from which the
+same command with --resume goes on to the same numbers.
 """
 
 import argparse
@@ -26,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--coupling", choices=("full", "Z"), default="full", help="phases: what the sensors couple to")
     parser.add_argument("--goal", type=float, metavar="ACCURACY", help="exit with 1 below this test accuracy")
     parser.add_argument("--out", type=Path, help="folder (default: ./qeqprop-train/TASK)")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted training where there is one")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -34,11 +36,20 @@ def run(args: argparse.Namespace) -> int:
 
     task = _task(args)
     print(task)
-    trained = learning.train(task, seed=args.seed, epochs=args.epochs, progress=not args.quiet)
-    print(trained.result)
-    folder = args.out or Path("qeqprop-train") / trained.result.task
-    for path in learning.write(trained, folder):
-        print(f"wrote {path}")
+    folder = args.out or Path("qeqprop-train") / task.name
+    settings = {"task": repr(task), "seed": args.seed, "epochs": task.epochs if args.epochs is None else args.epochs}
+    with learning.unfinished(folder, settings, resume=args.resume) as checkpoint:
+        trained = learning.train(
+            task,
+            seed=args.seed,
+            epochs=args.epochs,
+            progress=not args.quiet,
+            checkpoint=checkpoint,
+            resume=args.resume,
+        )
+        print(trained.result)
+        for path in learning.write(trained, folder):
+            print(f"wrote {path}")
     return MISSED if args.goal is not None and trained.result.trained < args.goal else OK
 
 
