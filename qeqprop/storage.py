@@ -164,7 +164,6 @@ def load(path: str | os.PathLike[str]) -> Any:
         EOFError,
         OSError,
         RuntimeError,
-        NotImplementedError,
         OverflowError,
         zipfile.BadZipFile,
     ) as error:

@@ -228,6 +228,7 @@ def _train(task: Task, start: Params, samples: Dataset, epochs: int, seed: int, 
         batch_size=task.batch_size,
         tolerate=task.tolerate,
         seed=seed,
+        identity={"task": repr(task), "epochs": epochs},  # the schedule of the learning rate ends with the last epoch
         **options,
     )
 

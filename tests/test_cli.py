@@ -336,6 +336,7 @@ def test_train_misses_a_goal(tmp_path: Path):
 def test_train_refuses_bad_values(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     pytest.importorskip("sklearn")
     assert main(["train", *argv, "--out", str(tmp_path)]) == 3
+    assert not list(tmp_path.iterdir())  # a later training is not taken for an interrupted one
     assert capsys.readouterr().err.startswith("qeqprop: ")
 
 

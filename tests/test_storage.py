@@ -224,12 +224,16 @@ def announcing(shape: tuple[int, ...], descr: str = "<f8") -> bytes:
     return stream.getvalue() + bytes(64)
 
 
+def array_file(content: bytes) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.frombuffer(content, dtype=np.uint8))
+    return stream.getvalue()
+
+
 @pytest.mark.parametrize("kind", ["zip bomb", "huge array", "huge document", "overflowing shape", "deep document"])
 def test_hostile_files_take_no_memory(kind: str, tmp_path: Path):
     path, text = tmp_path / "hostile.npz", json.dumps(document({"array": "array0"})).encode()
-    plain = io.BytesIO()
-    np.save(plain, np.frombuffer(text, dtype=np.uint8))
-    members = {"json.npy": plain.getvalue(), "array0.npy": announcing((10**12,))}
+    members = {"json.npy": array_file(text), "array0.npy": announcing((10**12,))}
     if kind == "zip bomb":
         members["array0.npy"] = announcing((10**8,), "|u1") + bytes(10**8)
     elif kind == "huge document":
@@ -239,9 +243,7 @@ def test_hostile_files_take_no_memory(kind: str, tmp_path: Path):
     elif kind == "deep document":
         nested = b'{"list": [' * 10**5 + b"]}" * 10**5
         text = b'{"format": "qeqprop", "schema": 1, "content": ' + nested + b"}"
-        plain = io.BytesIO()
-        np.save(plain, np.frombuffer(text, dtype=np.uint8))
-        members = {"json.npy": plain.getvalue()}
+        members = {"json.npy": array_file(text)}
     compression = zipfile.ZIP_DEFLATED if kind == "zip bomb" else zipfile.ZIP_STORED
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in members.items():

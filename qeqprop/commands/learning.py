@@ -1,15 +1,10 @@
 """A task trained, with its curves, pictures and tables: what `train` and the second half of `demo` share."""
 
-import contextlib
-import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..core.history import History
 from ..core.system import Params
 from ..tasks import Task, TaskResult, run_task
 from .files import write_json, write_netcdf
@@ -19,11 +14,10 @@ if TYPE_CHECKING:
 
 
 class Run(NamedTuple):
-    """A trained task. `history` has loss and accuracy on the test part after every epoch."""
+    """A trained task. The history of the result has loss and accuracy on the test part after every epoch."""
 
     task: Task
     result: TaskResult
-    history: History
     initial: Params
 
 
@@ -34,33 +28,7 @@ def train(
     result = run_task(
         task, seed=seed, epochs=epochs, progress=progress, curves=True, checkpoint=checkpoint, resume=resume
     )
-    return Run(task, result, result.history, task.make_params(seed))
-
-
-@contextlib.contextmanager
-def unfinished(folder: Path, settings: dict[str, Any], *, resume: bool) -> Iterator[Path]:
-    """Where a training keeps its checkpoint until its results are written: a subfolder that then goes away.
-
-    Raises:
-        FileExistsError: a training was interrupted there, but `resume` is False.
-        ValueError: it was begun with other settings. The schedule of the learning rate depends on the epochs: a training
-            that went on with other ones would be neither the one nor the other.
-    """
-    kept = folder / "unfinished"
-    file = kept / "settings.json"
-    if file.exists():
-        if not resume:
-            raise FileExistsError(f"{kept}: a training was interrupted here. Pass --resume to go on, or another --out.")
-        begun = json.loads(file.read_text())
-        if other := [name for name in settings if begun.get(name) != settings[name]]:
-            was = ", ".join(f"{name} {begun.get(name)}" for name in other)
-            raise ValueError(
-                f"{kept}: the training that was interrupted here has {was}: give the same, or another --out."
-            )
-    else:
-        write_json(file, settings)
-    yield kept
-    shutil.rmtree(kept)
+    return Run(task, result, task.make_params(seed))
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -71,7 +39,7 @@ def summary(run: Run) -> dict[str, Any]:
         "seed": result.seed,
         "system": repr(task.system),
         "n_params": result.n_params,
-        "epochs": len(run.history.metric),
+        "epochs": len(result.history.metric),
         "batch_size": task.batch_size,
         "learning_rate": task.learning_rate,
         "scheme": repr(task.scheme),
@@ -92,7 +60,7 @@ def table(run: Run) -> "xr.Dataset":
     """Curves, parameters before and after, and the outputs on the test part, with named dimensions."""
     import xarray as xr
 
-    history, result = run.history, run.result
+    result, history = run.result, run.result.history
     stages = {name: np.stack([run.initial[name], history.params[name]]) for name in history.params}
     return xr.Dataset(
         {
@@ -122,9 +90,9 @@ def write(run: Run, folder: Path) -> list[Path]:
     compared = {"frozen couplings": result.frozen, "logistic regression": result.logistic}
     references = {name: value for name, value in compared.items() if value is not None}
     labels = {"held_out": "test", "metric": "test accuracy"}
-    curves = plot.training_curves(run.history, plot.new_axes(), references=references, **labels)
+    curves = plot.training_curves(result.history, plot.new_axes(), references=references, **labels)
     written = [
-        storage.save(folder / "history.npz", run.history),
+        storage.save(folder / "history.npz", result.history),
         write_json(folder / "metrics.json", summary(run)),
         write_netcdf(folder / "training.nc", table(run)),
         plot.save(curves, folder / "training.png"),
@@ -138,7 +106,7 @@ def _network_pictures(run: Run, folder: Path) -> list[Path]:
     """The network before and after the training, on the same scales."""
     from .. import plot
 
-    before, after = run.initial, run.history.params
+    before, after = run.initial, run.result.history.params
     scales: dict[str, Any] = {
         "max_coupling": float(max(np.abs(p["J"]).max() for p in (before, after))),
         "max_field": float(max(np.abs(p["h"]).max() for p in (before, after))),

@@ -10,6 +10,7 @@ same command with --resume goes on to the same numbers.
 """
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,19 +38,19 @@ def run(args: argparse.Namespace) -> int:
     task = _task(args)
     print(task)
     folder = args.out or Path("qeqprop-train") / task.name
-    settings = {"task": repr(task), "seed": args.seed, "epochs": task.epochs if args.epochs is None else args.epochs}
-    with learning.unfinished(folder, settings, resume=args.resume) as checkpoint:
-        trained = learning.train(
-            task,
-            seed=args.seed,
-            epochs=args.epochs,
-            progress=not args.quiet,
-            checkpoint=checkpoint,
-            resume=args.resume,
-        )
-        print(trained.result)
-        for path in learning.write(trained, folder):
-            print(f"wrote {path}")
+    unfinished = folder / "unfinished"  # the checkpoint, until the results are written
+    trained = learning.train(
+        task,
+        seed=args.seed,
+        epochs=args.epochs,
+        progress=not args.quiet,
+        checkpoint=unfinished,
+        resume=args.resume,
+    )
+    print(trained.result)
+    for path in learning.write(trained, folder):
+        print(f"wrote {path}")
+    shutil.rmtree(unfinished)
     return MISSED if args.goal is not None and trained.result.trained < args.goal else OK
 
 

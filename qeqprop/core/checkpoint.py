@@ -36,12 +36,16 @@ class Checkpoint:
             return
         if not resume:
             raise FileExistsError(
-                f"{self.path}: there is a checkpoint of a training. Pass resume=True to go on with it, or another folder."
+                f"{self.path}: there is a checkpoint of a training. Pass resume=True (on the command line --resume) to go on "
+                "with it, or another folder."
             )
         self.found = load(self.path)
         other = [name for name, value in identity.items() if self.found["identity"].get(name) != value]
         if other:
-            raise ValueError(f"{self.path}: this is the checkpoint of a training with another {', '.join(other)}.")
+            has = ", ".join(f"{name} {self.found['identity'].get(name)!s:.40}" for name in other)
+            raise ValueError(
+                f"{self.path}: this is the checkpoint of a training with another {', '.join(other)}: it has {has}."
+            )
 
     def keep(self, content: Callable[[], dict[str, Any]], *, now: bool = False) -> None:
         """Write `content()` where the last write is long ago, or `now`."""

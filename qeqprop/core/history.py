@@ -112,14 +112,13 @@ class Records:
                 shown["metric"] = f"{self.validation[-1].metric:.3f}"
         return shown
 
-    def epoch_done(self, params: Params, patience: int | None) -> bool:
-        """Keep the best parameters; True where patience has run out."""
+    def epoch_done(self, params: Params, patience: int | None) -> None:
+        """Keep the best parameters; `stopped` where patience has run out."""
         score = self.validation[-1].loss if self.validation else float(np.mean(self.loss[self.first_step :]))
         if score < self.best[0]:
             self.best = (score, self.epochs, params)
         self.epochs, self.first_step = self.epochs + 1, len(self.loss)
         self.stopped = patience is not None and self.epochs - 1 - self.best[1] >= patience
-        return self.stopped
 
     def history(self, params: Params, seed: int) -> History:
         metrics = [scores.metric for scores in self.validation if scores.metric is not None]

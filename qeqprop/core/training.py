@@ -112,6 +112,7 @@ def fit(
     callback: Callable[[int, EPGradient, Params], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    identity: Mapping[str, Any] | None = None,
 ) -> History:
     """Train `params` so that the cost falls.
 
@@ -132,6 +133,8 @@ def fit(
         checkpoint: a folder; the training is kept there every ten seconds and at its end.
         resume: go on from the checkpoint where there is one (with more epochs, if you like): what follows is equal to the
             bit to what an uninterrupted training would have given. `seconds` of the history adds up.
+        identity: what else must be the same for a training to go on, name -> number or text. An optax transformation does
+            not tell its settings: name those that matter, e.g. `{"learning_rate": 0.01}`.
 
     Returns:
         A `History`.
@@ -160,11 +163,11 @@ def fit(
 
     kept = None
     if checkpoint is not None:
-        identity = {
+        known = {
             "solver": solver.name, "scheme": repr(scheme), "frozen": list(frozen), "batch_size": batch_size, "seed": seed,
             "parameters": digest(*current.values()), "data": digest(*(data or ())), "validation": digest(*(validation or ())),
         }  # fmt: skip
-        kept = Checkpoint(checkpoint, identity, resume=resume)
+        kept = Checkpoint(checkpoint, known | dict(identity or {}), resume=resume)
     return run_epochs(
         step, moments, system, current, nudge, data, solver,
         epochs=epochs, batch_size=batch_size, validation=validation, metric=metric, patience=patience,

@@ -117,6 +117,12 @@ def test_checkpoints_are_not_overwritten_nor_mixed(tmp_path):
         train(2, tmp_path, resume=True)
 
 
+def test_settings_that_the_optimizer_hides_can_be_named(tmp_path):
+    train(1, tmp_path, identity={"learning_rate": 0.03})
+    with pytest.raises(ValueError, match=r"another learning_rate: it has learning_rate 0\.03"):
+        train(2, tmp_path, resume=True, identity={"learning_rate": 0.1})
+
+
 def test_writes_are_rare(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(checkpoint.Checkpoint, "keep", lambda self, content, *, now=False: written.append(now))
