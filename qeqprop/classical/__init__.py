@@ -8,16 +8,28 @@ _NAMES = {
     "allostery": ["Allostery", "AllosteryResult", "elastic_allostery", "flow_allostery"],
     "annealer": ["Annealer", "FromBQM", "from_bqm", "to_bqm"],
     "annealing": ["SimulatedAnnealing"],
+    "asymmetric": ["AsymEP", "FixedPoint"],
     "block_descent": ["BlockDescent"],
     "clamp": ["Clamp"],
-    "deep_resistive": ["DeepResistiveNetwork", "LayeredVoltages"],
+    "continual": ["ContinualStep", "continual_step", "fit_continual"],
+    "convolution": ["Convolution"],
+    "deep_resistive": ["DeepResistiveNetwork"],
+    "discrete_time": ["DiscreteTime", "backpropagation_through_time", "nudged_updates"],
+    "domains": ["Box", "RealSpace", "Torus"],
     "elastic": ["ElasticNetwork"],
     "energy": ["EnergySystem", "PointState"],
     "enumeration": ["EnumeratedState", "ExactEnumeration"],
+    "fire": ["Fire"],
     "flow": ["FlowNetwork"],
     "heat_bath": ["HeatBath"],
+    "hopfield": ["DeepHopfield", "softmax_cross_entropy"],
+    "interactions": ["Dense"],
     "ising": ["Ising"],
+    "layered": ["LayeredState"],
     "minimize": ["Minimizer"],
+    "prediction_sweeps": ["PredictionSweeps"],
+    "predictive_coding": ["LayeredActivities", "PredictiveCodingNetwork"],
+    "phase_oscillators": ["OscillatorIsing", "PhaseOscillators", "log_alignment", "misalignment"],
     "resistive": ["CircuitState", "Diode", "ResistiveNetwork"],
     "rigidity": ["RigidityReport", "rigidity_report"],
     "rules": ["RULES", "LearningRule"],
@@ -25,6 +37,8 @@ _NAMES = {
     "spice": ["DiodeModel", "SpiceCheck", "check_with_ngspice", "to_spice"],
     "state_cost": ["Coordinates", "StateCost"],
     "tempering": ["ParallelTempering"],
+    "trajectories": ["ErrorProcess", "nudged_velocities", "recurrent_backpropagation"],
+    "vector_field": ["FieldState", "VectorField"],
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 
@@ -47,16 +61,28 @@ if TYPE_CHECKING:
     from .allostery import Allostery, AllosteryResult, elastic_allostery, flow_allostery
     from .annealer import Annealer, FromBQM, from_bqm, to_bqm
     from .annealing import SimulatedAnnealing
+    from .asymmetric import AsymEP, FixedPoint
     from .block_descent import BlockDescent
     from .clamp import Clamp
-    from .deep_resistive import DeepResistiveNetwork, LayeredVoltages
+    from .continual import ContinualStep, continual_step, fit_continual
+    from .convolution import Convolution
+    from .deep_resistive import DeepResistiveNetwork
+    from .discrete_time import DiscreteTime, backpropagation_through_time, nudged_updates
+    from .domains import Box, RealSpace, Torus
     from .elastic import ElasticNetwork
     from .energy import EnergySystem, PointState
     from .enumeration import EnumeratedState, ExactEnumeration
+    from .fire import Fire
     from .flow import FlowNetwork
     from .heat_bath import HeatBath
+    from .hopfield import DeepHopfield, softmax_cross_entropy
+    from .interactions import Dense
     from .ising import Ising
+    from .layered import LayeredState
     from .minimize import Minimizer
+    from .phase_oscillators import OscillatorIsing, PhaseOscillators, log_alignment, misalignment
+    from .prediction_sweeps import PredictionSweeps
+    from .predictive_coding import LayeredActivities, PredictiveCodingNetwork
     from .resistive import CircuitState, Diode, ResistiveNetwork
     from .rigidity import RigidityReport, rigidity_report
     from .rules import RULES, LearningRule
@@ -64,3 +90,5 @@ if TYPE_CHECKING:
     from .spin_ensemble import SpinEnsemble
     from .state_cost import Coordinates, StateCost
     from .tempering import ParallelTempering
+    from .trajectories import ErrorProcess, nudged_velocities, recurrent_backpropagation
+    from .vector_field import FieldState, VectorField

@@ -77,7 +77,7 @@ class ActiveSet(AbstractSolver):
         v, currents = circuit.start(None if init is None else init.state)
         circuit.check_stability(v)
         found = self._newton(circuit, v, currents)
-        state = CircuitState(found.v, None, np.maximum(found.currents, 0.0))
+        state = CircuitState(found.v, diode_currents=np.maximum(found.currents, 0.0))
         stats: dict[str, Any] = {
             "factorizations": found.factorizations,
             "conducting": int(np.sum(found.currents > 0)),

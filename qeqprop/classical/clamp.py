@@ -47,10 +47,12 @@ class ClampTerm(AbstractStateTerm):
 
     def expect(self, state: Any) -> Estimate:
         """de/d(strength): the work of the holding forces along target - anchor. Nothing holds a free state."""
-        if not isinstance(state, ClampedState):
-            return Estimate.exact(np.zeros(()))
-        force = self.coordinates.of(state.reaction)
-        return Estimate.exact(np.asarray(np.sum(force * (self.target - self.anchor))))
+        batched = getattr(state, "batched", False)
+        reaction = getattr(state, "reaction", None)
+        if reaction is None:
+            return Estimate.exact(np.zeros(len(state.position) if batched else ()))
+        force = self.coordinates.of_batch(reaction) if batched else self.coordinates.of(reaction)
+        return Estimate.exact(_total(force * (self.target - self.anchor), batched))
 
     def applied(self, system: Any, strength: float) -> "ClampedSystem":
         """The system with these nodes held; coordinates that cannot move are refused."""
@@ -120,10 +122,11 @@ class Clamp(AbstractNudge):
 
     def cost(self, state: Any, target: ArrayLike | None) -> Estimate:
         term = self.term(state, target)
-        return Estimate.exact(np.asarray(np.sum((term.anchor - term.target) ** 2)))
+        return Estimate.exact(_total((term.anchor - term.target) ** 2, getattr(state, "batched", False)))
 
     def term(self, free_state: Any, target: ArrayLike | None) -> Any:
-        anchor = self.observables[0].of(free_state.position)
+        read = self.observables[0].of_batch if getattr(free_state, "batched", False) else self.observables[0].of
+        anchor = read(free_state.position)
         return ClampTerm(self.observables[0], anchor, real_array(np.asarray(target), "target", anchor.shape))
 
     def check_target(self, target: ArrayLike | None, batch_size: int | None) -> np.ndarray:
@@ -229,6 +232,11 @@ class ClampedSystem(AbstractEnergySystem):
 
     def __repr__(self) -> str:
         return f"ClampedSystem({len(self.held)} coordinates held, {self.inner})"
+
+
+def _total(values: np.ndarray, batched: bool) -> np.ndarray:
+    """The sum over the nodes; of a batch, of every sample."""
+    return np.asarray(np.sum(values.reshape(len(values), -1), axis=1) if batched else np.sum(values))
 
 
 def _units(size: int, rows: np.ndarray) -> np.ndarray:

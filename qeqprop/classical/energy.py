@@ -1,12 +1,12 @@
 """Classical systems: an energy of coordinates, and what a minimiser needs to know of it.
 
 A state is a point s. `AbstractEnergySystem` gives value, slope and curvature of the energy (nudges included) by the *free*
-coordinates, and the derivatives by the parameters. `EnergySystem` takes all of them from one function written in JAX.
+coordinates, and the derivatives by the parameters. `AbstractPotentialSystem` takes all of them from one function written in
+JAX, of whole batches too; `EnergySystem` is the one that takes your function.
 """
 
 import abc
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -17,6 +17,8 @@ from numpy.typing import ArrayLike
 from ..core.estimate import Estimate
 from ..core.precision import jax_float64
 from ..core.system import AbstractSystem, Params, real_array, replaced
+from .derivatives import Derivatives, Potential, batch_derivatives, derivatives
+from .domains import AbstractDomain, RealSpace
 from .state_cost import AbstractStateTerm, Coordinates, StateTerm
 
 if TYPE_CHECKING:
@@ -28,25 +30,30 @@ Matrix = Any  # a dense array, or a sparse one in CSC format
 
 
 class PointState(eqx.Module):
-    """A point in configuration space.
+    """A point in configuration space, or a batch of them.
 
     Attributes:
-        position: the coordinates, their node axis first.
+        position: the coordinates, their node axis first; of a batch behind the batch axis.
         curvature: the factorised second derivative at (or near) it, where the solver made one.
+        batched: whether the first axis is a batch axis.
     """
 
     position: np.ndarray
     curvature: Any = None
+    batched: bool = eqx.field(static=True, default=False)
 
     def expect(self, observable: Any) -> Estimate:
         """The value of an observable at this point, e.g. of `Coordinates([0, 3])`."""
         return self.expect_all((observable,))
 
     def expect_all(self, observables: Sequence[Any]) -> Estimate:
-        """The coordinates that the observables read, in one row."""
+        """The coordinates that the observables read, in one row (of every sample of a batch)."""
         for observable in observables:
             if not isinstance(observable, Coordinates):
                 raise TypeError(f"A classical state shows `Coordinates`, not {type(observable).__name__}.")
+        if self.batched:
+            rows = [np.reshape(o.of_batch(self.position), (len(self.position), -1)) for o in observables]
+            return Estimate.exact(np.concatenate(rows, axis=1))
         return Estimate.exact(np.concatenate([np.ravel(o.of(self.position)) for o in observables]))
 
     def __repr__(self) -> str:
@@ -139,11 +146,15 @@ class AbstractEnergySystem(AbstractSystem):
         return known
 
     def energy(self, params: Params, state: Any) -> Estimate:
-        """The energy of a state, nudges included."""
+        """The energy of a state, nudges included; of a batch, which only potentials have, of every sample."""
+        if isinstance(self, AbstractPotentialSystem) and getattr(state, "batched", False):
+            return Estimate.exact(self.values(params, state.position))
         return Estimate.exact(np.asarray(self.value(params, state.position)))
 
     def param_grad(self, params: Params, state: Any) -> Estimate:
-        """dE/dtheta at a fixed state."""
+        """dE/dtheta at a fixed state; of a batch, of every sample."""
+        if isinstance(self, AbstractPotentialSystem) and getattr(state, "batched", False):
+            return Estimate.exact(_arrays(self.batched().forces(params, state.position, self.inputs)))
         return Estimate.exact(self.forces(params, state.position))
 
     def nudged(self, term: Any, strength: complex) -> "AbstractEnergySystem":
@@ -160,7 +171,61 @@ class AbstractEnergySystem(AbstractSystem):
         return Minimizer()
 
 
-class EnergySystem(AbstractEnergySystem):
+class AbstractPotentialSystem(AbstractEnergySystem):
+    """An energy system whose potential is a JAX function: its derivatives come from autodiff, of whole batches at once.
+
+    Attributes:
+        potential: `potential(params, state, inputs) -> scalar`; hashable.
+        domain: where the coordinates live.
+        inputs: of one sample, or with a batch axis in front; None for a system without.
+    """
+
+    potential: eqx.AbstractVar[Potential]
+    domain: eqx.AbstractVar[AbstractDomain]
+    inputs: eqx.AbstractVar[np.ndarray | None]
+
+    @abc.abstractmethod
+    def starts(self) -> np.ndarray:
+        """`start` of every sample, batch axis first (of length 1 for a single system)."""
+
+    @property
+    def batch_size(self) -> int | None:
+        if self.inputs is None or self.inputs.ndim == len(self.input_shape or ()):
+            return None
+        return len(self.inputs)
+
+    def start(self) -> np.ndarray:
+        return self.starts()[0]
+
+    def bare_value(self, params: Params, position: np.ndarray) -> float:
+        return float(derivatives(self.potential).value(params, position, self.inputs))
+
+    def bare_slope(self, params: Params, position: np.ndarray) -> np.ndarray:
+        return np.asarray(derivatives(self.potential).slope(params, position, self.inputs)).ravel()[self.free]
+
+    def bare_curvature(self, params: Params, position: np.ndarray) -> Matrix:
+        matrix = np.asarray(derivatives(self.potential).curvature(params, position, self.inputs))
+        return matrix.reshape(position.size, position.size)[np.ix_(self.free, self.free)]
+
+    def forces(self, params: Params, position: np.ndarray) -> Params:
+        return _arrays(derivatives(self.potential).forces(params, position, self.inputs))
+
+    def force_change(self, params: Params, position: np.ndarray, step: np.ndarray) -> Params:
+        along = np.zeros(position.shape)
+        along.flat[self.free] = step
+        return _arrays(derivatives(self.potential).force_change(params, position, self.inputs, along))
+
+    def batched(self) -> Derivatives:
+        """The derivatives of a batch; `inputs` must be the system's."""
+        return batch_derivatives(self.potential, self.batch_size is not None)
+
+    def values(self, params: Params, positions: np.ndarray) -> np.ndarray:
+        """The energies of a batch, nudges included."""
+        bare = np.asarray(self.batched().value(params, positions, self.inputs))
+        return bare + sum(beta * term.values(positions) for term, beta in self.nudges)
+
+
+class EnergySystem(AbstractPotentialSystem):
     """Any smooth energy of real coordinates: bring your own potential.
 
     Args:
@@ -169,10 +234,14 @@ class EnergySystem(AbstractEnergySystem):
         shape: of the state, node axis first.
         params: name -> shape of the parameters.
         inputs: shape of one sample's inputs, None for none.
-        start: where minimisations start; None takes zeros.
+        start: where minimisations start, and where coordinates are held; None takes zeros.
+        domain: where the coordinates live: `RealSpace()` (None), `Box(low, high)` or `Torus(period)`.
+        held: a mask of shape `shape` of coordinates that keep their start: clamped nodes, or one that fixes a gauge (an
+            energy that does not change under a common phase has a flat direction; hold one phase).
 
     Raises:
-        TypeError, ValueError: bad shapes; a potential that does not return a scalar, before anything is solved.
+        TypeError, ValueError: bad shapes; a start outside the domain; a potential that does not return a scalar, before
+            anything is solved.
 
     Example:
         >>> import jax.numpy as jnp, qeqprop as qp
@@ -184,22 +253,26 @@ class EnergySystem(AbstractEnergySystem):
         [-0.748749]
     """
 
-    potential: Callable[[Any, Any, Any], Any] = eqx.field(static=True)
+    potential: Potential = eqx.field(static=True)
     shape: tuple[int, ...] = eqx.field(static=True)
     shapes: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
     sample_shape: tuple[int, ...] | None = eqx.field(static=True)
+    domain: AbstractDomain
     origin: np.ndarray
+    held: np.ndarray
     inputs: np.ndarray | None
     nudges: tuple[Nudge, ...]
 
     def __init__(
         self,
-        potential: Callable[[Any, Any, Any], Any],
+        potential: Potential,
         shape: tuple[int, ...],
         params: Mapping[str, tuple[int, ...]],
         *,
         inputs: tuple[int, ...] | None = None,
         start: ArrayLike | None = None,
+        domain: AbstractDomain | None = None,
+        held: ArrayLike | None = None,
     ):
         if not callable(potential):
             raise TypeError(f"Argument `potential` must be callable, but is {type(potential).__name__}.")
@@ -209,7 +282,9 @@ class EnergySystem(AbstractEnergySystem):
         self.shape = _check_shape(shape, "shape")
         self.shapes = tuple((str(name), _check_shape(s, f"params[{name!r}]")) for name, s in params.items())
         self.sample_shape = None if inputs is None else _check_shape(inputs, "inputs")
-        self.origin = np.zeros(self.shape) if start is None else real_array(start, "start", self.shape)
+        self.domain = RealSpace() if domain is None else domain
+        self.origin = _check_start(start, self.shape, self.domain)
+        self.held = _check_mask(held, self.shape)
         self.inputs = None if self.sample_shape is None else np.zeros(self.sample_shape)
         self.nudges = ()
         self._check_scalar()
@@ -230,21 +305,15 @@ class EnergySystem(AbstractEnergySystem):
         return self.sample_shape
 
     @property
-    def batch_size(self) -> int | None:
-        if self.inputs is None or self.inputs.ndim == len(self.sample_shape or ()):
-            return None
-        return len(self.inputs)
-
-    @property
     def state_shape(self) -> tuple[int, ...]:
         return self.shape
 
     @property
     def free(self) -> np.ndarray:
-        return np.arange(self.origin.size)
+        return np.flatnonzero(~self.held)
 
-    def start(self) -> np.ndarray:
-        return self.origin
+    def starts(self) -> np.ndarray:
+        return np.repeat(self.origin[None], self.batch_size or 1, axis=0)
 
     def with_inputs(self, inputs: ArrayLike) -> "EnergySystem":
         """The system with its inputs set; a leading axis is the batch axis."""
@@ -257,51 +326,30 @@ class EnergySystem(AbstractEnergySystem):
         rng = np.random.default_rng(rng)
         return {name: rng.normal(size=shape) for name, shape in self.shapes}
 
-    def bare_value(self, params: Params, position: np.ndarray) -> float:
-        return float(_derivatives(self.potential).value(params, position, self.inputs))
-
-    def bare_slope(self, params: Params, position: np.ndarray) -> np.ndarray:
-        return np.asarray(_derivatives(self.potential).slope(params, position, self.inputs)).ravel()
-
-    def bare_curvature(self, params: Params, position: np.ndarray) -> Matrix:
-        matrix = np.asarray(_derivatives(self.potential).curvature(params, position, self.inputs))
-        return matrix.reshape(position.size, position.size)
-
-    def forces(self, params: Params, position: np.ndarray) -> Params:
-        return _arrays(_derivatives(self.potential).forces(params, position, self.inputs))
-
-    def force_change(self, params: Params, position: np.ndarray, step: np.ndarray) -> Params:
-        along = step.reshape(self.shape)
-        return _arrays(_derivatives(self.potential).force_change(params, position, self.inputs, along))
-
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {shape}" for name, shape in self.shapes)
         return f"EnergySystem(coordinates {self.shape}, parameters {shapes})"
 
 
-class _Derivatives(eqx.Module):
-    """A potential with its derivatives by state and parameters, compiled once."""
+def _check_start(start: ArrayLike | None, shape: tuple[int, ...], domain: AbstractDomain) -> np.ndarray:
+    if not isinstance(domain, AbstractDomain):
+        raise TypeError(f"Argument `domain` must be RealSpace(), Box(...) or Torus(...), but is {domain!r}.")
+    low, high = domain.bounds(shape)
+    if start is None:
+        return np.clip(np.zeros(shape), low, high)
+    origin = real_array(start, "start", shape)
+    if np.any((origin < low) | (origin > high)):
+        raise ValueError(f"Argument `start` must lie in the domain {domain}, but is {origin.tolist()}.")
+    return origin
 
-    value: Any
-    slope: Any
-    curvature: Any
-    forces: Any
-    force_change: Any
 
-
-@functools.lru_cache(maxsize=64)
-def _derivatives(potential: Callable[[Any, Any, Any], Any]) -> _Derivatives:
-    jax = jax_float64()
-    by_params = jax.grad(potential)
-
-    def force_change(params: Any, position: Any, inputs: Any, step: Any) -> Any:
-        return jax.jvp(lambda s: by_params(params, s, inputs), (position,), (step,))[1]
-
-    jit = jax.jit
-    slope = jax.grad(potential, argnums=1)
-    return _Derivatives(
-        jit(potential), jit(slope), jit(jax.jacfwd(slope, argnums=1)), jit(by_params), jit(force_change)
-    )
+def _check_mask(held: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.zeros(shape, bool) if held is None else np.asarray(held)
+    if mask.dtype != bool or mask.shape != shape:
+        raise ValueError(
+            f"Argument `held` must be a mask (bool) of shape {shape}, but is {mask.dtype} of shape {mask.shape}."
+        )
+    return mask
 
 
 def check_inputs(inputs: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:

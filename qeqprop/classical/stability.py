@@ -6,7 +6,9 @@ while 1 + beta * lambda > 0 for every eigenvalue lambda of (P H^-1 P^T) B.
 
 import numpy as np
 
+from ..core.system import replaced
 from .energy import AbstractEnergySystem
+from .landscape import Landscape
 from .newton import Curvature
 
 MANY = 200
@@ -27,10 +29,24 @@ def check_nudge(system: AbstractEnergySystem, position: np.ndarray, free: Curvat
         units[rows, np.arange(len(rows))] = 1.0
         compliance = free.factor.solve(units)[rows]
         softening = np.linalg.eigvals(compliance @ block).real
-        if np.min(1 + strength * softening) <= 0:
-            lowest = -1 / softening.max() if softening.max() > 0 else -np.inf
-            highest = -1 / softening.min() if softening.min() < 0 else np.inf
-            raise ValueError(
-                f"The nudge beta = {strength:g} makes the free minimum unstable: beta must lie between {lowest:.4g} and "
-                f"{highest:.4g}. Use a smaller beta, or LinearResponse()."
-            )
+        _refuse_beyond(strength, softening)
+
+
+def check_nudges(land: Landscape, free: np.ndarray) -> None:
+    """The same for a batch, at free minima (batch, n_free): refuse a nudge that makes one of them unstable."""
+    bare, held = land.free().curvatures(free), land.free().held(free)
+    for term, strength in land.system.nudges:
+        if strength:
+            whole = replaced(land, system=replaced(land.system, nudges=((term, strength),)))
+            bent = np.where(held[:, :, None] | held[:, None, :], 0.0, whole.curvatures(free) - bare) / strength
+            _refuse_beyond(strength, np.linalg.eigvals(np.linalg.solve(bare, bent)).real)
+
+
+def _refuse_beyond(strength: float, softening: np.ndarray) -> None:
+    if np.min(1 + strength * softening) <= 0:
+        lowest = -1 / softening.max() if softening.max() > 0 else -np.inf
+        highest = -1 / softening.min() if softening.min() < 0 else np.inf
+        raise ValueError(
+            f"The nudge beta = {strength:g} makes the free minimum unstable: beta must lie between {lowest:.4g} and "
+            f"{highest:.4g}. Use a smaller beta, or LinearResponse()."
+        )

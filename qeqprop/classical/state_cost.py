@@ -31,6 +31,11 @@ class Coordinates(eqx.Module):
         self.check(len(position))
         return position if self.nodes is None else position[np.asarray(self.nodes, int)]
 
+    def of_batch(self, positions: np.ndarray) -> np.ndarray:
+        """The same of a batch of points, batch axis first."""
+        self.check(positions.shape[1])
+        return positions if self.nodes is None else positions[:, np.asarray(self.nodes, int)]
+
     def check(self, n_nodes: int) -> None:
         """Raise ValueError for nodes that a system of `n_nodes` does not have."""
         if self.nodes is not None and max(self.nodes) >= n_nodes:
@@ -84,21 +89,17 @@ class StateTerm(AbstractStateTerm):
 
     def values(self, positions: np.ndarray) -> np.ndarray:
         """The costs at a batch of points, shape (batch,)."""
-        return np.asarray(compiled_batch(self.cost).value(self._of_batch(positions), self.target))
+        return np.asarray(compiled_batch(self.cost).value(self.coordinates.of_batch(positions), self.target))
 
     def slopes(self, positions: np.ndarray) -> np.ndarray:
         """`slope` at a batch of points, batch axis first."""
-        return np.asarray(compiled_batch(self.cost).slope(self._of_batch(positions), self.target))
+        return np.asarray(compiled_batch(self.cost).slope(self.coordinates.of_batch(positions), self.target))
 
     def curvatures(self, positions: np.ndarray) -> np.ndarray:
         """`curvature` at a batch of points, shape (batch, n_read, n_read)."""
-        read = self._of_batch(positions)
+        read = self.coordinates.of_batch(positions)
         n_read = read[0].size
         return np.asarray(compiled_batch(self.cost).curvature(read, self.target)).reshape(-1, n_read, n_read)
-
-    def _of_batch(self, positions: np.ndarray) -> np.ndarray:
-        nodes = self.coordinates.nodes
-        return positions if nodes is None else positions[:, np.asarray(nodes, int)]
 
     def value(self, position: np.ndarray) -> float:
         """The cost at a point."""

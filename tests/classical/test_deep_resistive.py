@@ -37,10 +37,9 @@ CASES = {
     "unbuffered": case(),
     "single": case(batch=None),
     "amplified": case(voltage_gain=4.0, input_gain=3.0),
-    "other current gain": case(voltage_gain=3.0, current_gain=0.5),
     "quartic cost": case(cost=quartic, input_gain=4.0),
     "no hidden layer": case((3, 2)),
-    "deep": case((2, 5, 6, 5, 2), seed=1, voltage_gain=2.0),
+    "deep, other current gain": case((2, 5, 6, 5, 2), seed=1, voltage_gain=2.0, current_gain=0.6),
 }
 
 
@@ -59,7 +58,7 @@ def test_ep_is_implicit_differentiation_is_finite_differences(name):
         scheme = scheme(beta * unit)
         out = qp.ep_gradient(net, params, cost, target, inputs=inputs, scheme=scheme)
         assert deviation(out.grad, exact.grad) < bound
-        assert sum(phase.stats["diode_flips"] for _, phase in out.nudged) == 0
+        assert sum(phase.stats["bound_changes"] for _, phase in out.nudged) == 0
 
 
 def test_the_equilibrium_is_the_bounded_minimum_of_the_co_content():
@@ -100,7 +99,7 @@ def test_finite_nudges_are_exact_gradients_of_energy_differences_across_kinks():
     beta, step, slopes = 0.1, 1e-5, []
     target = 4 * target
     out = qp.ep_gradient(net, params, cost, target, inputs=inputs, scheme=qp.centered(beta), throw=False)
-    assert sum(phase.stats["diode_flips"] for _, phase in out.nudged) > 0
+    assert sum(phase.stats["bound_changes"] for _, phase in out.nudged) > 0
     driven = net.with_inputs(inputs)
     for k in range(3):
         losses = []
@@ -113,21 +112,19 @@ def test_finite_nudges_are_exact_gradients_of_energy_differences_across_kinks():
     np.testing.assert_allclose(out.grad["w1"].ravel()[:3], slopes, rtol=1e-5)
 
 
-def test_costs_that_are_not_quadratic_are_expanded_until_their_slope_agrees():
+def test_costs_that_are_not_quadratic_are_at_rest_too():
     net, params, cost, target, inputs = CASES["quartic cost"]
-    term = cost.term(None, target)
-    found = qp.equilibrate(net.with_inputs(inputs).nudged(term, 0.1), params)
-    assert found.stats["expansions"] > 1
-    quadratic = StateCost(squared_error, net.outputs).term(None, target)
-    assert "expansions" not in qp.equilibrate(net.with_inputs(inputs).nudged(quadratic, 0.1), params).stats
+    nudged = net.with_inputs(inputs).nudged(cost.term(None, target), 0.1)
+    found = qp.equilibrate(nudged, params)
+    assert found.status is qp.Status.OK
     shift, slopes = 1e-6, []  # the outputs are at a minimum of the energy
     for k in range(2):
         energies = []
         for sign in (1, -1):
             layers = list(found.state.layers)
             layers[-1] = layers[-1] + sign * shift * np.eye(2)[k]
-            state = qp.classical.LayeredVoltages(tuple(layers))
-            energies.append(net.with_inputs(inputs).nudged(term, 0.1).energy(params, state).mean)
+            state = qp.classical.LayeredState(tuple(layers), batched=True)
+            energies.append(nudged.energy(params, state).mean)
         slopes.append((energies[0] - energies[1]) / (2 * shift))
     assert np.abs(slopes).max() < 1e-8
 
@@ -138,7 +135,7 @@ def test_training_keeps_conductances_non_negative():
     cost = StateCost(squared_error, net.outputs)
     optimizer = optax.chain(optax.adam(0.003), optax.keep_params_nonnegative())
     history = qp.fit(
-        net, net.init_params(0), cost, data.train, optimizer=optimizer, epochs=4, batch_size=10,
+        net, net.init_params(0), cost, tuple(part[:400] for part in data.train), optimizer=optimizer, epochs=4, batch_size=10,
         validation=data.test, metric=qp.accuracy, progress=False,
     )  # fmt: skip
     assert history.metric[-1] > 0.85
@@ -170,7 +167,7 @@ def net_and(params, **options):
         (lambda: qp.equilibrate(*net_and({}), solver=qp.classical.ActiveSet()), TypeError, "not DeepResistiveNetwork"),
         (lambda: BlockDescent(tolerance=0), ValueError, "between 1e-16 and 1"),
         (lambda: qp.ep_gradient(*net_and({}), StateCost(squared_error), 0.0), ValueError, "nodes=net.outputs"),
-        (lambda: qp.ep_gradient(*net_and({}), StateCost(squared_error, [2]), 0.0), ValueError, "must be output nodes"),
+        (lambda: qp.ep_gradient(*net_and({}), StateCost(squared_error, [2]), 0.0), ValueError, "must be output units"),
         (lambda: qp.ep_gradient(*net_and({}), qp.ObservableCost(qp.Z(0))), TypeError, "shows `Coordinates`"),
         (
             lambda: qp.ep_gradient(*net_and({}, current_gain=0), StateCost(squared_error, [4]), [0.0]),

@@ -1,0 +1,174 @@
+"""The layout of a layered network, and its energy: sums over layers and interactions, batch axis first, traced by JAX."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from ..core.precision import jax_float64
+from .activations import AbstractActivation
+from .interactions import AbstractInteraction, Shape
+
+Groups = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Layers 0 (the inputs) to L, what joins them, and what is read from the last; hashable.
+
+    Attributes:
+        shapes: of the layers, (n,) or (channels, rows, columns).
+        activations: of layers 1 to L.
+        interactions: "w0", "w1", ... are their weights.
+        biased: whether layer l has biases "b{l-1}", one a unit or a channel.
+        readout: number of outputs W s_L + b that are no units but functions of the last layer; None: the last layer is read.
+    """
+
+    shapes: tuple[Shape, ...]
+    activations: tuple[AbstractActivation, ...]
+    interactions: tuple[AbstractInteraction, ...]
+    biased: bool
+    readout: int | None = None
+
+    @functools.cached_property
+    def last(self) -> int:
+        """L."""
+        return len(self.shapes) - 1
+
+    @property
+    def output_shape(self) -> Shape:
+        """Shape of what is read."""
+        return self.shapes[-1] if self.readout is None else (self.readout,)
+
+    @functools.cached_property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Numbers of units of the layers, and of what is read out."""
+        shapes = self.shapes if self.readout is None else (*self.shapes, self.output_shape)
+        return tuple(int(np.prod(shape)) for shape in shapes)
+
+    @functools.cached_property
+    def outputs(self) -> tuple[int, ...]:
+        """Numbers of the units that are read, the units numbered layer by layer."""
+        n_units = sum(self.layer_sizes)
+        return tuple(range(n_units - self.layer_sizes[-1], n_units))
+
+    @functools.cached_property
+    def param_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the parameters."""
+        shapes = {
+            f"w{k}": link.weight_shape(self.shapes[link.pre], self.shapes[link.post])
+            for k, link in enumerate(self.interactions)
+        }
+        if self.biased:
+            shapes |= {f"b{layer - 1}": self.shapes[layer][:1] for layer in range(1, self.last + 1)}
+        if self.readout is not None:
+            weights, biases = self.readout_names
+            shapes |= {weights: (int(np.prod(self.shapes[-1])), self.readout), biases: (self.readout,)}
+        return shapes
+
+    @property
+    def readout_names(self) -> tuple[str, str]:
+        """Names of the weights and biases of the readout."""
+        return f"w{len(self.interactions)}", f"b{self.last}"
+
+    @functools.cached_property
+    def units(self) -> tuple[float, ...]:
+        """What one unit of a layer's field counts in the energy: 1, but behind amplifiers."""
+        units = [1.0] * len(self.shapes)
+        for link in sorted(self.interactions, key=lambda link: link.post):
+            if link.pre:
+                units[link.post] = units[link.pre] * link.reciprocity
+        return tuple(units)
+
+    def drives(self, params: Mapping[str, Any], sources: Any) -> dict[int, Any]:
+        """What the inputs send, for every interaction that starts from them."""
+        return {k: self._sent(k, params, sources) for k, link in enumerate(self.interactions) if link.pre == 0}
+
+    def field(self, params: Mapping[str, Any], layers: Sequence[Any], drives: Mapping[int, Any], layer: int) -> Any:
+        """What a layer receives from the others: minus the slope of their energy by it, where it has no stiffness."""
+        jax = jax_float64()
+        total = jax.numpy.zeros_like(layers[layer])
+        if self.biased:
+            bias = params[f"b{layer - 1}"]
+            total = total + bias.reshape(-1, *[1] * (total.ndim - 2))
+        for k, link in enumerate(self.interactions):
+            if link.post == layer:
+                total = total + (drives[k] if link.pre == 0 else self._sent(k, params, layers[link.pre]))
+            elif link.pre == layer:
+                send_back = jax.vjp(lambda u, k=k: self._sent(k, params, u), layers[layer])[1]
+                total = total + link.reciprocity * send_back(layers[link.post])[0]
+        return total
+
+    def stiffness(self, params: Mapping[str, Any]) -> list[Any]:
+        """What the interactions add to the curvature by the units of every layer."""
+        total: list[Any] = [0.0] * len(self.shapes)
+        for k, link in enumerate(self.interactions):
+            pre, post = link.stiffness(params[f"w{k}"])
+            total[link.pre] = total[link.pre] + link.reciprocity * pre
+            total[link.post] = total[link.post] + post
+        return total
+
+    def energies(self, params: Mapping[str, Any], layers: Sequence[Any], drives: Mapping[int, Any]) -> Any:
+        """The energy of every sample, without nudges."""
+        total, units = 0.0, self.units
+        for layer in range(1, self.last + 1):
+            own = self.activations[layer - 1].potential(layers[layer])
+            if self.biased:
+                bias = params[f"b{layer - 1}"]
+                own = own - bias.reshape(-1, *[1] * (own.ndim - 2)) * layers[layer]
+            total = total + units[layer] * _per_sample(own)
+        for k, link in enumerate(self.interactions):
+            u, v = layers[link.pre], layers[link.post]
+            sent = drives[k] if link.pre == 0 else self._sent(k, params, u)
+            a, b = link.stiffness(params[f"w{k}"])
+            joint = _per_sample(0.5 * a * u**2) + _per_sample(0.5 * b * v**2 - v * sent)
+            total = total + units[link.post] * joint
+        return total
+
+    def read(self, params: Mapping[str, Any], last: Any) -> Any:
+        """What is read from the last layer, (batch, n)."""
+        flat = last.reshape(len(last), -1)
+        if self.readout is None:
+            return flat
+        weights, biases = self.readout_names
+        return flat @ params[weights] + params[biases]
+
+    def _sent(self, k: int, params: Mapping[str, Any], u: Any) -> Any:
+        link = self.interactions[k]
+        return link.send(params[f"w{k}"], u).reshape(len(u), *self.shapes[link.post])
+
+
+def _per_sample(values: Any) -> Any:
+    return values.reshape(len(values), -1).sum(axis=1)
+
+
+def even_odd(architecture: Architecture) -> Groups:
+    """As few groups as a greedy colouring finds, of layers that are not joined: odd and even ones, of a plain chain."""
+    group_of: dict[int, int] = {}
+    for layer in range(1, architecture.last + 1):
+        joined = {link.pre for link in architecture.interactions if link.post == layer}
+        taken = {group_of[other] for other in joined if other in group_of}
+        group_of[layer] = next(k for k in count() if k not in taken)
+    n_groups = max(group_of.values()) + 1
+    return tuple(tuple(layer for layer, k in group_of.items() if k == group) for group in range(n_groups))
+
+
+def asynchronous(architecture: Architecture) -> Groups:
+    """One layer after the other, from the inputs to the outputs."""
+    return tuple((layer,) for layer in range(1, architecture.last + 1))
+
+
+def synchronous(architecture: Architecture) -> Groups:
+    """All layers at once: their joint energy may rise, and the states may alternate."""
+    return (tuple(range(1, architecture.last + 1)),)
+
+
+SCHEDULES: dict[str, Callable[[Architecture], Groups]] = {
+    "even_odd": even_odd,
+    "asynchronous": asynchronous,
+    "synchronous": synchronous,
+}
+"""Name -> groups of layers that are updated at once, in their order. Layers of a group should not be joined."""

@@ -1,0 +1,50 @@
+"""The derivatives of a potential written in JAX, compiled once: of single states, and of batches of them."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+
+from ..core.precision import jax_float64
+
+Potential = Callable[[Any, Any, Any], Any]
+"""`potential(params, state, inputs) -> scalar`; hashable, so that one compilation serves all systems that are equal."""
+
+
+class Derivatives(eqx.Module):
+    """A potential with its derivatives by state and parameters, functions of (params, state, inputs)."""
+
+    value: Any
+    slope: Any
+    curvature: Any
+    forces: Any
+    force_change: Any
+
+
+@functools.lru_cache(maxsize=64)
+def derivatives(potential: Potential) -> Derivatives:
+    """Of single states; `force_change` takes a displacement as its fourth argument."""
+    jax = jax_float64()
+    value, slope, curvature, forces, change = (jax.jit(f) for f in _functions(potential))
+    return Derivatives(value, slope, curvature, forces, change)
+
+
+@functools.lru_cache(maxsize=64)
+def batch_derivatives(potential: Potential, driven: bool) -> Derivatives:
+    """Of states, and where the system is `driven` of inputs, with a batch axis first; the parameters are shared."""
+    jax = jax_float64()
+    axes = (None, 0, 0 if driven else None)
+    *local, change = _functions(potential)
+    value, slope, curvature, forces = (jax.jit(jax.vmap(f, axes)) for f in local)
+    return Derivatives(value, slope, curvature, forces, jax.jit(jax.vmap(change, (*axes, 0))))
+
+
+def _functions(potential: Potential) -> tuple[Any, Any, Any, Any, Any]:
+    jax = jax_float64()
+    by_params, slope = jax.grad(potential), jax.grad(potential, argnums=1)
+
+    def force_change(params: Any, position: Any, inputs: Any, step: Any) -> Any:
+        return jax.jvp(lambda s: by_params(params, s, inputs), (position,), (step,))[1]
+
+    return potential, slope, jax.jacfwd(slope, argnums=1), by_params, force_change

@@ -1,0 +1,214 @@
+"""Layered networks: energies that are sums over the layers and over what joins them, relaxed layer by layer."""
+
+import abc
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..core.estimate import Estimate
+from ..core.precision import jax_float64
+from ..core.system import AbstractSystem, Params, replaced
+from .architecture import Architecture
+from .clamp import ClampTerm
+from .energy import Nudge, check_inputs
+from .state_cost import Coordinates, StateTerm
+
+if TYPE_CHECKING:
+    from .block_descent import BlockDescent
+
+
+class LayeredState(eqx.Module):
+    """Activities (in circuits: voltages) of all units.
+
+    Attributes:
+        layers: one array a layer, the inputs first, what is read out last; each of the layer's shape, of a batch behind its
+            axis.
+        batched: whether the first axis is a batch axis.
+        reaction: forces dE/ds on the units that a clamp holds, 0 elsewhere, of the shape of `position`; None without.
+        pull: of a nudged network with a readout, the derivative of the nudges by what is read out; None without.
+    """
+
+    layers: tuple[np.ndarray, ...]
+    batched: bool = eqx.field(static=True)
+    reaction: np.ndarray | None = None
+    pull: np.ndarray | None = None
+
+    @property
+    def position(self) -> np.ndarray:
+        """All activities in the order of the unit numbers, shape (n_units,) or (batch, n_units)."""
+        if self.batched:
+            return np.concatenate([layer.reshape(len(layer), -1) for layer in self.layers], axis=1)
+        return np.concatenate([layer.ravel() for layer in self.layers])
+
+    def expect(self, observable: Any) -> Estimate:
+        """The activities that an observable reads, e.g. `Coordinates(net.outputs)`."""
+        return self.expect_all((observable,))
+
+    def expect_all(self, observables: Sequence[Any]) -> Estimate:
+        """The activities that the observables read, side by side on the last axis."""
+        if not all(isinstance(observable, Coordinates) for observable in observables):
+            raise TypeError("The state of a layered network shows `Coordinates`: use a StateCost.")
+        units = self.position.T
+        return Estimate.exact(np.concatenate([o.of(units) for o in observables]).T)
+
+    def __repr__(self) -> str:
+        sizes = [layer.shape[1:] if self.batched else layer.shape for layer in self.layers]
+        return f"LayeredState({'-'.join('x'.join(map(str, size)) for size in sizes)})"
+
+
+class AbstractLayeredNetwork(AbstractSystem):
+    """A network with an `Architecture`. Units are numbered layer by layer, the inputs first; `outputs` are the last ones.
+
+    Attributes:
+        architecture: layers and interactions.
+        inputs: of one sample, or with a batch axis in front.
+        nudges: terms of the energy with their strengths.
+        held: outputs that a clamp holds, and their values, shape (n,) or (batch, n); None without.
+    """
+
+    architecture: eqx.AbstractVar[Architecture]
+    inputs: eqx.AbstractVar[np.ndarray]
+    nudges: eqx.AbstractVar[tuple[Nudge, ...]]
+    held: eqx.AbstractVar[tuple[tuple[int, ...], np.ndarray] | None]
+
+    @abc.abstractmethod
+    def sources(self) -> np.ndarray:
+        """The activities of layer 0 that belong to the inputs, shape of the layer, behind a batch axis if there is one."""
+
+    @property
+    @abc.abstractmethod
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's inputs."""
+
+    @property
+    def param_shapes(self) -> dict[str, tuple[int, ...]]:
+        return self.architecture.param_shapes
+
+    @property
+    def batch_size(self) -> int | None:
+        return None if self.inputs.shape == self.input_shape else len(self.inputs)
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Numbers of units of the layers, and of what is read out."""
+        return self.architecture.layer_sizes
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Unit numbers of the outputs, for `StateCost(..., nodes=net.outputs)`."""
+        return self.architecture.outputs
+
+    def energy(self, params: Params, state: LayeredState) -> Estimate:
+        """E and the nudges, of every sample."""
+        bare = np.asarray(compiled(self.architecture).energies(params, relaxing(self.architecture, state)))
+        pulled = sum(beta * term.expect(state).mean for term, beta in self.nudges)
+        return Estimate.exact(np.asarray((bare if state.batched else bare[0]) + pulled))
+
+    def param_grad(self, params: Params, state: LayeredState) -> Estimate:
+        """dE/dtheta; of a batch its mean already, on a leading axis of length 1.
+
+        A cost of a readout depends on the parameters itself: its derivative is a part of the force on a nudged state.
+        """
+        layers, pull = relaxing(self.architecture, state), state.pull
+        pull = pull if pull is None or state.batched else pull[None]
+        return _as_forces(compiled(self.architecture).forces(params, layers, pull), state.batched)
+
+    def force_change(self, params: Params, state: LayeredState, changes: Sequence[Any], term: Any) -> Estimate:
+        """The derivative of `param_grad` by the strength of the nudge `term`, along the changes of layers 1 to L."""
+        architecture, pull = self.architecture, None
+        layers = relaxing(architecture, state)
+        if architecture.readout is not None:
+            at, outputs = at_outputs(self, term), state.layers[-1].reshape(len(layers[0]), -1)
+            pull = np.zeros_like(outputs)
+            pull[:, at.coordinates.nodes or ()] = at.slopes(outputs)
+        moved = compiled(architecture).force_change(params, layers, (np.zeros_like(layers[0]), *changes), pull)
+        return _as_forces(moved, state.batched)
+
+    def nudged(self, term: Any, strength: complex) -> "AbstractLayeredNetwork":
+        """The network with energy E + strength * term, or with outputs held that part of the way by a `Clamp`."""
+        if not isinstance(term, StateTerm | ClampTerm):
+            raise TypeError(
+                "A classical system is nudged by a `StateCost` or a `Clamp`, but not by quantum observables."
+            )
+        nodes, outputs = term.coordinates.nodes, self.outputs
+        if nodes is None or not set(nodes) <= set(outputs):
+            raise ValueError(
+                f"Argument `nodes` of the cost must be output units of the network, {outputs[0]} to {outputs[-1]}: use "
+                "`StateCost(..., nodes=net.outputs)`."
+            )
+        self._check_reach()
+        beta = float(np.real(strength))
+        if isinstance(term, StateTerm):
+            return replaced(self, nudges=(*self.nudges, (term, beta)))
+        if self.architecture.readout is not None:
+            raise ValueError("The outputs of a readout are functions of the last layer: no Clamp can hold them.")
+        rows = tuple(node - outputs[0] for node in nodes)
+        return replaced(self, held=(rows, term.anchor + beta * (term.target - term.anchor)))
+
+    def _check_reach(self) -> None:
+        """Raise ValueError where no nudge can reach the parameters."""
+
+    def with_inputs(self, inputs: ArrayLike) -> "AbstractLayeredNetwork":
+        """The network with these inputs; a leading axis is the batch axis."""
+        return replaced(self, inputs=check_inputs(inputs, self.input_shape))
+
+    def default_solver(self) -> "BlockDescent":
+        from .block_descent import BlockDescent
+
+        return BlockDescent()
+
+
+def relaxing(net: Architecture, state: LayeredState) -> tuple[np.ndarray, ...]:
+    """Layers 0 to L of a state, batch axis first."""
+    layers = state.layers[: net.last + 1]
+    return layers if state.batched else tuple(layer[None] for layer in layers)
+
+
+def at_outputs(net: AbstractLayeredNetwork, term: StateTerm) -> StateTerm:
+    """A cost as a function of the outputs, numbered from 0, of a batch."""
+    first, target = net.architecture.outputs[0], term.target
+    rows = tuple(node - first for node in term.coordinates.nodes or ())
+    return StateTerm(
+        term.cost, Coordinates(rows), target if net.batch_size is not None or target is None else target[None]
+    )
+
+
+def _as_forces(forces: Any, batched: bool) -> Estimate:
+    """Forces of a batch behind an axis of length 1."""
+    return Estimate.exact({n: np.asarray(force)[None] if batched else np.asarray(force) for n, force in forces.items()})
+
+
+class _Compiled(eqx.Module):
+    """Energy and forces of an architecture; layers 0 to L, batch axis first, forces of a batch its mean.
+
+    A `pull` on what is read out makes a force on the readout's parameters.
+    """
+
+    energies: Callable[..., Any]
+    forces: Callable[..., Any]
+    force_change: Callable[..., Any]
+
+
+@functools.lru_cache(maxsize=256)
+def compiled(net: Architecture) -> _Compiled:
+    """The functions of an architecture, compiled once."""
+    jax = jax_float64()
+
+    def energies(params: Any, layers: Any) -> Any:
+        return net.energies(params, layers, net.drives(params, layers[0]))
+
+    def pulled(params: Any, layers: Any, pull: Any) -> Any:
+        return 0.0 if pull is None else (pull * net.read(params, layers[-1])).sum() / len(pull)
+
+    def total(params: Any, layers: Any, pull: Any) -> Any:
+        return energies(params, layers).mean() + pulled(params, layers, pull)
+
+    def force_change(params: Any, layers: Any, changes: Any, pull: Any) -> Any:
+        moved = jax.jvp(lambda at: jax.grad(total)(params, at, None), (layers,), (changes,))[1]
+        return jax.tree.map(jax.numpy.add, moved, jax.grad(pulled)(params, layers, pull))
+
+    return _Compiled(*map(jax.jit, (energies, jax.grad(total), force_change)))

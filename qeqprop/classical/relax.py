@@ -1,0 +1,142 @@
+"""Minima of many states at once: FIRE where that is asked for, then Newton's method with dense curvatures.
+
+Newton steps go along |H|^-1, which leaves saddle points downhill; a line search keeps every sample's energy falling. A
+coordinate that its slope pushes against a bound is left out of the step.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .fire import Fire
+from .landscape import Landscape
+
+STALLS = 3
+"""Newton steps in a row without a lower energy or half the slope in any sample after which the rest is rounding."""
+ROUNDING = 1e3
+"""A sample that ended so is converged within this many tolerances."""
+KICK = 1e-3
+"""How far a state is moved along the softest mode of a saddle point on which it sits exactly."""
+
+
+class Relaxed(NamedTuple):
+    """Where a batch ended; arrays have the batch axis first.
+
+    Attributes:
+        free: the free coordinates.
+        residual: norm of the slope, without what bounds hold.
+        converged: whether the slope is at rounding.
+        definite: whether the curvature of the coordinates that no bound holds is positive definite: whether it is a minimum.
+        held: which coordinates a bound holds.
+        newton_steps: of the whole batch.
+    """
+
+    free: np.ndarray
+    residual: np.ndarray
+    converged: np.ndarray
+    definite: np.ndarray
+    held: np.ndarray
+    newton_steps: int
+
+
+def relax(
+    land: Landscape, free: np.ndarray, fire: Fire | None, tolerance: float, max_iterations: int, reach: float
+) -> Relaxed:
+    """Descend from free coordinates (batch, n).
+
+    Args:
+        fire: how far to relax by FIRE first, None for not at all.
+        tolerance: bound on the slope relative to the forces that cancel in it.
+        max_iterations: bound on the Newton steps.
+        reach: size of coordinates to count as such in these forces, where they are smaller.
+    """
+    free = np.clip(free, land.low, land.high)
+    if fire is not None:
+        free = fire.relax(land.slopes, free, land.low, land.high)
+    best, lowest, stalls, steps = np.full(len(free), np.inf), np.full(len(free), np.inf), 0, 0
+    while True:
+        slope, curvature = land.slopes(free), land.curvatures(free)
+        held = land.held(free, slope)
+        slope = np.where(held, 0.0, slope)
+        size = np.linalg.norm(slope, axis=1)
+        noise = _noise(land, free, curvature, reach)
+        definite = _definite(_masked(curvature, held))
+        value = land.values(free)
+        advanced = (size < 0.5 * best) | (value < lowest - 1e-13 * np.abs(value))
+        stalls = 0 if np.any(advanced & (size > tolerance * noise)) or not np.all(definite) else stalls + 1
+        best, lowest = np.minimum(best, size), np.minimum(lowest, value)
+        done = definite & (size <= tolerance * noise)
+        if np.all(done) or stalls > STALLS or steps == max_iterations or not np.all(np.isfinite(size)):
+            return Relaxed(free, size, size <= ROUNDING * tolerance * noise, definite, held, steps)
+        free = _step(land, free, value, slope, _masked(curvature, held), definite, done)
+        steps += 1
+
+
+def solve_masked(curvature: np.ndarray, held: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """curvature^-1 right for the coordinates that no bound holds; the held ones stay."""
+    return np.linalg.solve(_masked(curvature, held), np.where(held, 0.0, right)[..., None])[..., 0]
+
+
+def _masked(curvature: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """The curvature with the rows and columns of held coordinates those of the identity."""
+    if not held.any():
+        return curvature
+    apart = np.where(held[:, :, None] | held[:, None, :], 0.0, curvature)
+    return apart + held[:, :, None] * np.eye(held.shape[1])
+
+
+def _definite(curvature: np.ndarray) -> np.ndarray:
+    try:
+        np.linalg.cholesky(curvature)
+    except np.linalg.LinAlgError:
+        finite = np.where(np.isfinite(curvature), curvature, 0.0)
+        return np.linalg.eigvalsh(finite)[:, 0] > 0 if curvature.shape[1] else np.ones(len(curvature), bool)
+    return np.ones(len(curvature), bool)
+
+
+def _noise(land: Landscape, free: np.ndarray, curvature: np.ndarray, reach: float) -> np.ndarray:
+    """|| |H| (|s| + |s - start|) ||, the size of the forces that cancel in the slope."""
+    away = np.abs(free) + np.abs(free - land.coordinates(land.frame)) + reach
+    return np.linalg.norm(np.einsum("bij,bj->bi", np.abs(curvature), away), axis=1)
+
+
+def _step(
+    land: Landscape,
+    free: np.ndarray,
+    value: np.ndarray,
+    slope: np.ndarray,
+    curvature: np.ndarray,
+    definite: np.ndarray,
+    done: np.ndarray,
+) -> np.ndarray:
+    """The first of the steps 1, 1/2, 1/4, ... that lowers a sample's energy enough, or near its minimum halves its slope."""
+    size = np.linalg.norm(slope, axis=1)
+    direction = _direction(slope, curvature, definite, size)
+    fall = np.sum(slope * direction, axis=1)
+    length, moved, waiting = np.ones(len(free)), free.copy(), ~done
+    for _ in range(40):
+        if not waiting.any():
+            break
+        trial = np.clip(free + length[:, None] * direction, land.low, land.high)
+        ahead = land.slopes(trial)
+        ahead_size = np.linalg.norm(np.where(land.held(trial, ahead), 0.0, ahead), axis=1)
+        lower = land.values(trial) <= value + 1e-4 * length * np.minimum(fall, 0.0)
+        accepted = waiting & (lower | (definite & (ahead_size <= 0.5 * size)))
+        moved[accepted] = trial[accepted]
+        waiting &= ~accepted
+        length = np.where(waiting, 0.5 * length, length)
+    return moved
+
+
+def _direction(slope: np.ndarray, curvature: np.ndarray, definite: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """-|H|^-1 slope; from a saddle point itself, a little along its softest mode."""
+    direction = np.empty_like(slope)
+    if definite.any():
+        direction[definite] = -np.linalg.solve(curvature[definite], slope[definite][..., None])[..., 0]
+    for b in np.flatnonzero(~definite):
+        softness, modes = np.linalg.eigh(curvature[b])
+        firmness = np.maximum(np.abs(softness), 1e-3 * np.abs(softness).max())
+        direction[b] = -modes @ ((modes.T @ slope[b]) / firmness)
+        if size[b] <= 1e-9 * np.abs(softness).max():
+            direction[b] += KICK * modes[:, 0]
+    return direction

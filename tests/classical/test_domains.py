@@ -1,0 +1,124 @@
+"""Boxes, batches, rugged landscapes: minima of many states at once, and whether nudged ones stay on their branch."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qeqprop as qp
+from qeqprop.classical import (
+    Box,
+    EnergySystem,
+    Fire,
+    Minimizer,
+    PhaseOscillators,
+    PointState,
+    StateCost,
+    Torus,
+    misalignment,
+)
+from tests.classical.registry import deviation, norm
+
+
+def clipped(p, s, x):
+    return s @ s / 2 - s @ p["w"] @ s / 4 - (p["b"] + x) @ s
+
+
+def test_in_a_box_gradients_are_those_of_the_coordinates_that_no_bound_holds():
+    rng = np.random.default_rng(0)
+    system = EnergySystem(clipped, (6,), {"w": (6, 6), "b": (6,)}, inputs=(6,), domain=Box(0.0, 1.0))
+    problem = (system, {"w": 0.3 * rng.normal(size=(6, 6)), "b": 0.5 * rng.normal(size=6)})
+    cost, inputs, target = (
+        StateCost(lambda s, y: ((s - y) ** 2).sum()),
+        0.5 * rng.normal(size=(4, 6)),
+        np.full((4, 6), 0.5),
+    )
+    exact = qp.linear_response(*problem, cost, target, inputs=inputs)
+    assert norm(exact.grad) > 0.1
+    free = exact.free.state.position
+    assert np.any(free == 0)
+    assert np.any(free == 1)
+    assert np.any((free > 0) & (free < 1))
+    known = qp.finite_difference(*problem, cost, target, inputs=inputs, step=1e-4)
+    assert deviation(known.grad, exact.grad) < 1e-6
+    out = qp.ep_gradient(*problem, cost, target, inputs=inputs, scheme=qp.centered(1e-4))
+    assert deviation(out.grad, exact.grad) < 1e-5
+    assert all(phase.stats["bound_changes"] == 0 for _, phase in out.nudged)
+    across = qp.ep_gradient(*problem, cost, target, inputs=inputs, scheme=qp.one_sided(2.0))
+    assert across.nudged[0][1].stats["bound_changes"] > 0
+
+
+def test_a_batch_is_the_mean_of_its_samples():
+    rng = np.random.default_rng(1)
+    net = PhaseOscillators(5, [(i, j) for i in range(5) for j in range(i)], fields=True, driven=[0])
+    params, inputs, target = net.init_params(4), rng.normal(size=(3, 1)), rng.uniform(-1, 1, (3, 2))
+    params["h"] = np.abs(params["h"]) + 1
+    cost = StateCost(misalignment, [3, 4])
+    for scheme in (qp.LinearResponse(), qp.centered(1e-3)):
+        whole = qp.ep_gradient(net, params, cost, target, inputs=inputs, scheme=scheme)
+        parts = [
+            qp.ep_gradient(net, params, cost, y, inputs=x, scheme=scheme) for x, y in zip(inputs, target, strict=True)
+        ]
+        assert norm(whole.grad) > 0.01
+        mean = {name: np.mean([part.grad[name] for part in parts], axis=0) for name in whole.grad}
+        assert deviation(whole.grad, mean) < 1e-9
+        np.testing.assert_allclose(whole.losses, [float(part.loss) for part in parts], rtol=1e-10)
+
+
+def test_nudged_states_stay_in_the_valley_of_the_free_one():
+    """An all-to-all glass of 80 oscillators has about twenty minima: from 60 random starts, a nudge keeps all branches."""
+    rng, n = np.random.default_rng(4), 80
+    i, j = np.triu_indices(n, 1)
+    params = {"J": rng.normal(size=len(i)) / np.sqrt(n)}
+
+    def glass(p, s, x):
+        w = jnp.zeros((n, n)).at[i, j].set(p["J"])
+        c, d = jnp.cos(s), jnp.sin(s)
+        return -(c @ w @ c + d @ w @ d) + 0.0 * x.sum()
+
+    gauge = np.arange(n) == 0
+    system = EnergySystem(glass, (n,), {"J": (len(i),)}, inputs=(1,), held=gauge, domain=Torus())
+    system = system.with_inputs(np.zeros((60, 1)))
+    starts = np.where(gauge, 0.0, system.domain.draw(rng, (60, n)))
+    solver = Minimizer(fire=Fire(steps=1000, tolerance=1e-5, dt=0.2))
+    seeds = qp.Equilibrium(PointState(starts, batched=True), 0.0, 0.0, None, qp.Status.OK, {})
+    free = solver.solve(system, params, init=seeds)
+    assert free.status is qp.Status.OK
+    assert len(np.unique(free.energy.mean.round(6))) > 10
+    term = StateCost(misalignment, [5, 6]).term(free.state, np.zeros((60, 2)))
+    nudged = solver.solve(system.nudged(term, 0.01), params, init=free)
+    assert nudged.status is qp.Status.OK
+    assert nudged.stats["displacement"] > 0.1
+    released = solver.solve(system, params, init=nudged)
+    np.testing.assert_allclose(released.state.position, free.state.position, atol=1e-7)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_nudge_that_leaves_the_branch_is_flagged(batched):
+    def double_well(p, s, x):
+        return ((s**2 - 1) ** 2).sum() - p["f"] * s.sum() + 0 * x.sum()
+
+    wells = EnergySystem(double_well, (1,), {"f": ()}, inputs=(1,), start=[-1.0])
+    wells, params = wells.with_inputs(np.zeros((2, 1) if batched else 1)), {"f": np.array(0.1)}
+    free, cost, solver = qp.equilibrate(wells, params), StateCost(lambda s, y: -s[0]), Minimizer()
+    nudged = {b: solver.solve(wells.nudged(cost.term(free.state, None), b), params, init=free) for b in (0.01, 3.0)}
+    assert nudged[0.01].status is qp.Status.OK
+    assert nudged[3.0].status is qp.Status.BRANCH_JUMP
+
+
+def test_unstable_nudges_of_a_batch_are_refused_with_the_limit():
+    spring = EnergySystem(lambda p, s, x: 0.5 * p["k"] * s @ s - x @ s, (2,), {"k": ()}, inputs=(2,))
+    with pytest.raises(ValueError, match=r"beta must lie between -2 and inf"):
+        qp.ep_gradient(
+            spring, {"k": 2.0}, StateCost(lambda s, y: 0.5 * s @ s), inputs=np.ones((3, 2)), scheme=qp.one_sided(-2.1)
+        )
+
+
+def test_saddle_points_are_left_downhill_by_batches_too():
+    well = EnergySystem(
+        lambda p, s, x: (p["a"] * (s**2 - 1) ** 2).sum() + 0.3 * s[0] * s[1] + 0 * x.sum(),
+        (2,),
+        {"a": (2,)},
+        inputs=(1,),
+    )
+    found = qp.equilibrate(well, {"a": [1.0, 2.0]}, inputs=np.zeros((2, 1))).state.position
+    assert np.all(found[:, 0] * found[:, 1] < 0)
