@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _NAMES = {
+    "citations": ["cite"],
     "core.agnostic": ["AgnosticStep", "agnostic_step", "fit_agnostic"],
     "core.budget": ["optimal_nudge"],
     "core.estimate": ["Estimate"],
@@ -66,6 +67,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:  # the same names, for type checkers and editors
     from . import classical, data, plot, quantum, tasks
+    from .citations import cite
     from .core.agnostic import AgnosticStep, agnostic_step, fit_agnostic
     from .core.budget import optimal_nudge
     from .core.estimate import Estimate

@@ -38,6 +38,7 @@ from .solver import AbstractSolver, Equilibrium, describe, prepare
 from .status import EquilibriumError, NudgeWarning, Status
 from .system import AbstractSystem, Params, real_array
 from .training import Metric, check_training, run_epochs
+from .used import note
 
 ADVICE = (
     "The parameters found no rest: theta and the control knobs have a joint equilibrium where eps * |d2e/dtheta2| < 1. "
@@ -163,6 +164,7 @@ def agnostic_step(
         if not real_array(value, name, ()) > 0:
             raise ValueError(f"Argument `{name}` must be positive, but is {value}.")
     system, theta, solver, _ = prepare(system, params, solver, inputs)
+    note("agnostic_step")
     if solver.stochastic:
         raise ValueError(f"{solver.name} has statistical noise, in which no rest position of the parameters is found.")
     if system.batch_size is not None:

@@ -11,6 +11,7 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import display
 from .estimate import Estimate, batch_mean, format_uncertain
 from .nudge import AbstractNudge, WeightedObservables
 from .randomness import branch
@@ -19,6 +20,7 @@ from .solver import AbstractSolver, Equilibrium, describe, prepare
 from .status import AccuracyWarning, EquilibriumError, NudgeWarning, Status
 from .system import AbstractSystem, Params
 from .truncation import combine_phases, truncation_error
+from .used import note
 
 LARGE_NUDGE, NUDGE_TOO_LARGE = 0.1, 0.5
 """beta*||C||/gap above which a gradient is returned with a warning, or refused."""
@@ -55,6 +57,8 @@ class EPGradient(eqx.Module):
     nudged: tuple[tuple[complex, Equilibrium], ...]
     status: Status
     stats: dict[str, Any] = eqx.field(default_factory=dict)
+
+    _repr_html_ = display.of_gradient
 
     def __repr__(self) -> str:
         head = f"EPGradient  loss = {self.loss}  scheme = {self.scheme}  solver = {self.solver.name}"
@@ -182,6 +186,7 @@ def _estimate(problem: Problem, scheme: AbstractScheme | None, init: Equilibrium
 
 def differentiate(problem: Problem, scheme: AbstractScheme, free: Equilibrium, term: Any) -> EPGradient:
     """d<dE/dtheta>/dbeta under the nudge `term` by any scheme, from the free equilibrium on."""
+    note(problem.nudge, scheme)
     return _DERIVATIVES[type(scheme)](problem, scheme, free, term)
 
 

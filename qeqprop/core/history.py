@@ -5,6 +5,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from . import display
 from .system import Params
 
 
@@ -33,6 +34,8 @@ class History(eqx.Module):
     stopped_early: bool
     seed: int
     seconds: float
+
+    _repr_html_ = display.of_history
 
     def __repr__(self) -> str:
         rows = [f"History  {self.loss.size} steps in {self.seconds:.1f} s, seed {self.seed}"]

@@ -8,10 +8,12 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import display
 from .estimate import Estimate
 from .randomness import seed_sequence
 from .status import EquilibriumError, Status
 from .system import AbstractSystem, Params
+from .used import note
 
 if TYPE_CHECKING:
     from .scheme import AbstractScheme
@@ -36,6 +38,8 @@ class Equilibrium(eqx.Module):
     gap: np.ndarray | None
     status: Status
     stats: dict[str, Any]
+
+    _repr_html_ = display.of_equilibrium
 
     def __repr__(self) -> str:
         def brief(value: ArrayLike | None) -> str:
@@ -125,6 +129,7 @@ def prepare(
         raise TypeError(f"Argument `solver` must be a qeqprop solver, but is {type(solver).__name__}.")
     if key is not None and not solver.stochastic:
         raise ValueError(f"Argument `key` must be None: {solver.name} draws no random numbers.")
+    note(system, solver)
     return system, checked, solver, seed_sequence(key) if solver.stochastic else None
 
 

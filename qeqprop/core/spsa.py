@@ -16,6 +16,7 @@ from .scheme import _check_strength
 from .solver import AbstractSolver, describe, prepare
 from .status import EquilibriumError
 from .system import AbstractSystem
+from .used import note
 
 
 def spsa_gradient(
@@ -33,7 +34,7 @@ def spsa_gradient(
 ) -> EPGradient:
     r"""The gradient by simultaneous perturbation (SPSA), to compare equilibrium propagation with.
 
-    .. math:: \\hat g = \\frac{L(\\theta + c \\Delta) - L(\\theta - c \\Delta)}{2 c} \\Delta, \\qquad \\Delta_k = \\pm 1
+    .. math:: \hat g = \frac{L(\theta + c \Delta) - L(\theta - c \Delta)}{2 c} \Delta, \qquad \Delta_k = \pm 1
 
     averaged over random directions. Two losses a direction, whatever the number P of parameters; but each component of
     one direction carries the noise of all others: its variance is that of the loss, plus sum_(j != k) g_j^2.
@@ -62,6 +63,7 @@ def spsa_gradient(
     root = seed_sequence(key)
     stochastic = (system.default_solver() if solver is None else solver).stochastic
     system, checked, solver, seed = prepare(system, params, solver, inputs, branch(root, 0) if stochastic else None)
+    note("spsa_gradient")
     problem = Problem(system, checked, nudge, nudge.check_target(target, system.batch_size), solver, branch(seed, 0))
     free, losses = _loss_of(problem, None, inputs)
     signs, status = np.random.default_rng(branch(root, 1)), free.status

@@ -9,6 +9,7 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import display
 from .estimate import Estimate
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ class AbstractSystem(eqx.Module):
     parameter derivative has the structure and the shapes of `params`. A leading batch axis on the inputs (or on a
     nudge's weights) makes a *batched system*: its equilibria, energies and derivatives carry that axis first.
     """
+
+    _repr_html_ = display.of_system
 
     @property
     @abc.abstractmethod

@@ -41,7 +41,7 @@ class AdiabaticPreparation(AbstractSolver):
 
     Free phase: psi(0) is the ground state of a product Hamiltonian H_0, and
 
-    .. math:: H(t) = (1 - s(t)) H_0 + s(t) H(\\theta) ,  \\qquad 0 < t < T .
+    .. math:: H(t) = (1 - s(t)) H_0 + s(t) H(\theta) ,  \qquad 0 < t < T .
 
     Nudged phases begin with the free state reached (not with the ground state) and add beta*s(t)*C within `nudge_time`,
     at fixed theta. The free phase waits for as long, without a nudge: all phases then last equally long, as the runs
@@ -51,8 +51,8 @@ class AdiabaticPreparation(AbstractSolver):
     **The nudge must be ramped as well.** An abrupt one (`nudge_ramp="sudden"`) leaves the state oscillating about the
     nudged ground state with an amplitude as large as the response itself: to first order in beta
 
-    .. math:: \\frac{\\langle O \\rangle_\\beta - \\langle O \\rangle_0}{\\beta}
-              = 2\\,\\mathrm{Re} \\sum_n \\frac{O_{0n} C_{n0}}{E_0 - E_n} (1 - e^{-i (E_n - E_0) t}) .
+    .. math:: \frac{\langle O \rangle_\beta - \langle O \rangle_0}{\beta}
+              = 2\,\mathrm{Re} \sum_n \frac{O_{0n} C_{n0}}{E_0 - E_n} (1 - e^{-i (E_n - E_0) t}) .
 
     That bias depends neither on beta nor, in size, on the time. The cure is a ramp; the other one, with a sudden nudge,
     is to measure at random times: an average over a window W has a bias of order 1/(gap W) (use `evolve`).

@@ -68,7 +68,7 @@ def evolve(
 ) -> Evolution:
     r"""Solve i d psi/dt = H(t) psi (hbar = 1) with
 
-    .. math:: H(t) = (1 - s(t)) H(\\theta) + s(t) H(\\theta_{final})
+    .. math:: H(t) = (1 - s(t)) H(\theta) + s(t) H(\theta_{final})
 
     by Taylor series of order 30 in time with controlled steps (see `quantum.taylor`), matrix-free for spins.
 

@@ -28,8 +28,8 @@ ANHARMONIC = ("quartic", "length")
 class FockSpace(AbstractSystem):
     r"""A `HarmonicNetwork` and anharmonic terms, as matrices in a truncated oscillator basis:
 
-    .. math:: H + \\sum_i c_i |r_i|^4 , \\qquad
-              \\tfrac12 k_{ij} (r_i - r_j - l_{ij})^2 \\to \\tfrac12 k_{ij} (|r_i - r_j| - L_{ij})^2 .
+    .. math:: H + \sum_i c_i |r_i|^4 , \qquad
+              \tfrac12 k_{ij} (r_i - r_j - l_{ij})^2 \to \tfrac12 k_{ij} (|r_i - r_j| - L_{ij})^2 .
 
     Parameters and costs are those of the network; the `quartic` strengths c and the rest lengths L (`length`, central
     springs) join where they are named in `trainable`, and are constant where they are in `fixed`. Central springs take the

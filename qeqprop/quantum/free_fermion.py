@@ -40,7 +40,7 @@ MATERIAL = 1e-8
 class FreeFermions(AbstractSolver):
     r"""Exact ground states of chains that are quadratic in fermions: open or periodic, in any labelling, any couplings.
 
-    .. math:: H = - \\sum_i J_i Z_i Z_{i+1} - \\sum_i g_i X_i
+    .. math:: H = - \sum_i J_i Z_i Z_{i+1} - \sum_i g_i X_i
 
     without longitudinal field. The Z Z terms of the system say which sites are neighbours. Also solved: terms such as
     Z_i X_{i+1} Z_{i+2} and Y_i Y_{i+1} along the chain. Refused: everything that is not quadratic in the fermions.

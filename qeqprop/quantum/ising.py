@@ -15,7 +15,7 @@ from .spins import AbstractSpinSystem, Drives, Nudge, Terms
 class TransverseFieldIsing(AbstractSpinSystem):
     r"""Transverse-field Ising network
 
-    .. math:: H = - \\sum_{(ij)} J_{ij} Z_i Z_j - \\sum_i h_i Z_i - \\sum_i g_i X_i - \\sum_{(mj)} W_{mj} x_m Z_j
+    .. math:: H = - \sum_{(ij)} J_{ij} Z_i Z_j - \sum_i h_i Z_i - \sum_i g_i X_i - \sum_{(mj)} W_{mj} x_m Z_j
 
     with Pauli matrices and each edge once. Positive J is ferromagnetic.
 

@@ -38,7 +38,7 @@ class Measured(AbstractSolver):
 
     With M shots a setting the variance of a gradient component with force A is
 
-    .. math:: [Var_\\beta(A) + Var_{-\\beta}(A)] / (4 M \\beta^2), \\qquad [Var_\\beta(A) + Var_0(A)] / (M \\beta^2)
+    .. math:: [Var_\beta(A) + Var_{-\beta}(A)] / (4 M \beta^2), \qquad [Var_\beta(A) + Var_0(A)] / (M \beta^2)
 
     for centered and one-sided nudges. `qp.optimal_nudge` balances it against the truncation error.
 

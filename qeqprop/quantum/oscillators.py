@@ -36,8 +36,8 @@ class Moments(NamedTuple):
 class HarmonicNetwork(AbstractSystem):
     r"""Masses and springs
 
-    .. math:: H = \\sum_i \\frac{p_i^2}{2 m_i} + \\frac12 \\sum_{(ij)} k_{ij} (r_i - r_j - l_{ij})^2
-                  + \\frac12 \\sum_i \\kappa_i r_i^2 - \\sum_i f_i r_i
+    .. math:: H = \sum_i \frac{p_i^2}{2 m_i} + \frac12 \sum_{(ij)} k_{ij} (r_i - r_j - l_{ij})^2
+                  + \frac12 \sum_i \kappa_i r_i^2 - \sum_i f_i r_i
 
     with each edge once. The ground state is a Gaussian whose means are classical at every hbar; the zero-point motion
     enters through the covariances. hbar = 0 is the classical elastic network. In d components all of them share the

@@ -108,8 +108,8 @@ class GibbsState(AbstractSolver):
     dF/dbeta = <C>_beta holds for it); `stats` has the mean energy and the entropy. Equilibrium propagation is exact for
     Gibbs states, degenerate levels included. Its limit beta -> 0 (`LinearResponse`) is the Kubo-Mori covariance
 
-    .. math:: \\frac{d\\langle A \\rangle}{d\\beta} = \\sum_{mn} \\frac{p_m - p_n}{E_m - E_n} A_{mn} C_{nm}
-              + \\frac{\\langle A \\rangle \\langle C \\rangle}{T} ,
+    .. math:: \frac{d\langle A \rangle}{d\beta} = \sum_{mn} \frac{p_m - p_n}{E_m - E_n} A_{mn} C_{nm}
+              + \frac{\langle A \rangle \langle C \rangle}{T} ,
 
     with -p_m/T where E_m = E_n. It is -Cov(A, C)/T only where A or C commutes with H. For oscillators it is the
     derivative of the Gaussian's moments, by divided differences of the modes' variances.
