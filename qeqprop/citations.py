@@ -12,28 +12,34 @@ METHODS: dict[str, tuple[str, ...]] = {
     "ActiveSet": ("hintermueller2002primal",),
     "AdiabaticPreparation": ("scellier2024quantum", "wanjura2025quantum"),
     "Annealer": ("laydevant2024training",),
+    "AsymEP": ("scurria2026equilibrium",),
     "BlockDescent": ("scellier2024fast",),
     "Clamp": ("stern2021supervised", "scellier2023energy"),
     "DeepResistiveNetwork": ("kendall2020training", "scellier2024fast"),
     "DiscreteTime": ("ernoult2019updates",),
     "ElasticNetwork": ("rocks2017designing", "stern2021supervised"),
     "ExactDiagonalization": ("scellier2024quantum",),
+    "FixedPoint": ("scellier2018generalization",),
     "FlowNetwork": ("rocks2019limits", "stern2021supervised"),
     "FreeFermions": ("lieb1961two", "pfeuty1970one"),
     "GaussianGroundState": ("hale2008computing",),
     "GibbsState": ("kubo1957statistical", "mori1965transport", "massar2024equilibrium"),
+    "HamiltonianEcho": ("lopezpastor2023self", "pourcel2025learning", "pourcel2025lagrangian"),
     "HeatBath": ("neal2001annealed",),
     "HarmonicNetwork": ("scellier2024quantum",),
     "Ising": ("laydevant2024training",),
+    "LagrangianSystem": ("scellier2021deep", "massar2025equilibrium"),
     "LinearResponse": ("onsager1931reciprocal", "wanjura2025quantum"),
     "MatrixProductGroundState": ("white1992density", "schollwoeck2011density", "hauschild2024tensor"),
     "OperatorSystem": ("scellier2024quantum",),
     "ParallelTempering": ("hukushima1996exchange",),
+    "PredictiveCodingNetwork": ("whittington2017approximation", "kerjan2026training"),
     "ResistiveNetwork": ("kendall2020training", "scellier2024fast"),
     "SimulatedAnnealing": ("laydevant2024training",),
     "SpinNetwork": ("scellier2024quantum", "wanjura2025quantum"),
     "ThermalPureStates": ("sugiura2013canonical", "meyer2021hutch"),
     "TransverseFieldIsing": ("scellier2024quantum",),
+    "VectorField": ("scellier2018generalization",),
     "VariationalMonteCarlo": (
         "sorella1998green",
         "carleo2017solving",
@@ -53,7 +59,18 @@ METHODS: dict[str, tuple[str, ...]] = {
 """Name of a system, solver, cost, scheme or function -> keys of the papers it rests on."""
 
 _FIELD = re.compile(r"^  (\w+) = \{(.*)\},$", re.MULTILINE)
-_ACCENTS = {r"{\"o}": "ö", r"{\"u}": "ü", r"{\'e}": "é", r"{\'c}": "ć", r"\alpha": "α", r"\log": "log"}
+_ACCENTS = {
+    r"{\"o}": "ö",
+    r"{\"u}": "ü",
+    r"{\'e}": "é",
+    r"{\'c}": "ć",
+    r"{\'i}": "í",
+    r"{\'o}": "ó",
+    r"{\o}": "ø",
+    r"\&": "&",
+    r"\alpha": "α",
+    r"\log": "log",
+}
 
 
 class Citations:

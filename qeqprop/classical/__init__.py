@@ -21,10 +21,13 @@ _NAMES = {
     "enumeration": ["EnumeratedState", "ExactEnumeration"],
     "fire": ["Fire"],
     "flow": ["FlowNetwork"],
+    "hamiltonian": ["EchoState", "HamiltonianSystem"],
+    "hamiltonian_echo": ["HamiltonianEcho"],
     "heat_bath": ["HeatBath"],
     "hopfield": ["DeepHopfield", "softmax_cross_entropy"],
     "interactions": ["Dense"],
     "ising": ["Ising"],
+    "lagrangian": ["LagrangianSystem"],
     "layered": ["LayeredState"],
     "minimize": ["Minimizer"],
     "prediction_sweeps": ["PredictionSweeps"],
@@ -35,6 +38,7 @@ _NAMES = {
     "rules": ["RULES", "LearningRule"],
     "spin_ensemble": ["SpinEnsemble"],
     "spice": ["DiodeModel", "SpiceCheck", "check_with_ngspice", "to_spice"],
+    "stationary_action": ["StationaryAction"],
     "state_cost": ["Coordinates", "StateCost"],
     "tempering": ["ParallelTempering"],
     "trajectories": ["ErrorProcess", "nudged_velocities", "recurrent_backpropagation"],
@@ -74,10 +78,13 @@ if TYPE_CHECKING:
     from .enumeration import EnumeratedState, ExactEnumeration
     from .fire import Fire
     from .flow import FlowNetwork
+    from .hamiltonian import EchoState, HamiltonianSystem
+    from .hamiltonian_echo import HamiltonianEcho
     from .heat_bath import HeatBath
     from .hopfield import DeepHopfield, softmax_cross_entropy
     from .interactions import Dense
     from .ising import Ising
+    from .lagrangian import LagrangianSystem
     from .layered import LayeredState
     from .minimize import Minimizer
     from .phase_oscillators import OscillatorIsing, PhaseOscillators, log_alignment, misalignment
@@ -89,6 +96,7 @@ if TYPE_CHECKING:
     from .spice import DiodeModel, SpiceCheck, check_with_ngspice, to_spice
     from .spin_ensemble import SpinEnsemble
     from .state_cost import Coordinates, StateCost
+    from .stationary_action import StationaryAction
     from .tempering import ParallelTempering
     from .trajectories import ErrorProcess, nudged_velocities, recurrent_backpropagation
     from .vector_field import FieldState, VectorField

@@ -13,6 +13,7 @@ from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
+from .root import find_root
 from .vector_field import FieldState, VectorField
 
 
@@ -39,22 +40,27 @@ class AbstractFixedPoint(AbstractSolver):
         if net.nudges and init is not None:
             anchor = np.asarray(init.state.origin)
             extra = self.correction(net.jacobian(params, anchor))
-        position, size, converged, steps = _newton(
-            net, params, position, anchor, extra, self.tolerance, self.max_iterations
+        root = find_root(
+            lambda at: net.velocity(params, at) + extra @ (at - anchor),
+            lambda at: net.nudged_jacobian(params, at) + extra,
+            position,
+            self.tolerance,
+            self.max_iterations,
         )
+        position = root.place
         state = FieldState(position, anchor if net.nudges and init is not None else position)
-        stats: dict[str, Any] = {"newton_steps": steps}
-        status = Status.OK if converged else Status.UNCONVERGED
+        stats: dict[str, Any] = {"newton_steps": root.steps}
+        status = Status.OK if root.converged else Status.UNCONVERGED
         if not np.all(np.isfinite(position)):
             status = Status.NOT_FINITE
-        elif converged:
+        elif root.converged:
             growth = float(np.linalg.eigvals(net.nudged_jacobian(params, position) + extra).real.max())
             stats["growth_rate"] = growth
             if growth >= 0:  # the dynamics would leave this state
                 status = Status.DEGENERATE if init is None else Status.BRANCH_JUMP
         if init is not None:
             stats["displacement"] = float(np.linalg.norm(position - init.state.position))
-        return Equilibrium(state, net.energy(params, state), np.asarray(size), None, status, stats)
+        return Equilibrium(state, net.energy(params, state), np.asarray(root.left), None, status, stats)
 
     def respond(
         self, system: AbstractSystem, params: Params, equilibrium: Equilibrium, term: Any, *, tolerance: float
@@ -129,6 +135,9 @@ class AsymEP(AbstractFixedPoint):
     and lets the nudge spread against the direction of the weights. Equilibrium propagation then gives the gradient of the loss,
     however asymmetric the Jacobian. J^T has the eigenvalues of J: a small nudge leaves the state stable.
 
+    Source: A. E. Scurria, D. Vanden Abeele, B. M. Mognetti and S. Massar, "Equilibrium propagation for non-conservative
+    systems", arXiv:2602.03670 (2026).
+
     Args and `stats` as of `FixedPoint`.
 
     Example:
@@ -168,38 +177,3 @@ def _checked_bounds(tolerance: float, max_iterations: int) -> tuple[float, int]:
     if not 1e-15 <= tolerance < 1:
         raise ValueError(f"Argument `tolerance` must lie between 1e-15 and 1, but is {tolerance}.")
     return float(tolerance), check_count(max_iterations, "max_iterations")
-
-
-def _newton(
-    net: VectorField,
-    params: Params,
-    position: np.ndarray,
-    anchor: np.ndarray,
-    extra: np.ndarray,
-    tolerance: float,
-    most: int,
-) -> tuple[np.ndarray, float, bool, int]:
-    """The root of F + extra (s - anchor), the norm of what is left, whether that is rounding, and the steps.
-
-    A step is halved until the norm falls; at rounding it does not fall any more.
-    """
-
-    def force(at: np.ndarray) -> np.ndarray:
-        return net.velocity(params, at) + extra @ (at - anchor)
-
-    left = force(position)
-    for steps in range(most + 1):
-        matrix = net.nudged_jacobian(params, position) + extra
-        size, scale = float(np.linalg.norm(left)), float(np.linalg.norm(np.abs(matrix) @ np.abs(position)))
-        if not np.isfinite(size) or size == 0 or steps == most:
-            break
-        try:
-            step = -np.linalg.solve(matrix, left)
-        except np.linalg.LinAlgError:  # no direction leads on
-            break
-        trials = (position + step / 2**halvings for halvings in range(30))
-        better = next((s for s in trials if np.linalg.norm(force(s)) < size), None)
-        if better is None:
-            break
-        position, left = better, force(better)
-    return position, size, size <= 1e2 * tolerance * scale or size == 0, steps

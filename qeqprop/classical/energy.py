@@ -22,7 +22,7 @@ from .domains import AbstractDomain, RealSpace
 from .state_cost import AbstractStateTerm, Coordinates, StateTerm
 
 if TYPE_CHECKING:
-    from .minimize import Minimizer
+    from ..core.solver import AbstractSolver
     from .newton import Curvature
 
 Nudge = tuple[StateTerm, float]
@@ -55,6 +55,10 @@ class PointState(eqx.Module):
             rows = [np.reshape(o.of_batch(self.position), (len(self.position), -1)) for o in observables]
             return Estimate.exact(np.concatenate(rows, axis=1))
         return Estimate.exact(np.concatenate([np.ravel(o.of(self.position)) for o in observables]))
+
+    def to_storage(self) -> dict[str, Any]:
+        """The point; its curvature can be factorised again."""
+        return {"position": self.position, "curvature": None, "batched": self.batched}
 
     def __repr__(self) -> str:
         return f"PointState(coordinates {self.position.shape})"
@@ -165,7 +169,11 @@ class AbstractEnergySystem(AbstractSystem):
             )
         return term.applied(self, float(np.real(strength)))
 
-    def default_solver(self) -> "Minimizer":
+    def default_solver(self) -> "AbstractSolver":
+        return self._solver_of_kind()
+
+    def _solver_of_kind(self) -> "AbstractSolver":
+        """A minimiser; systems whose equilibria are no minima name another solver."""
         from .minimize import Minimizer
 
         return Minimizer()

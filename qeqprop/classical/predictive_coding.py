@@ -90,7 +90,7 @@ class PredictiveCodingNetwork(AbstractSystem):
     Units are numbered layer by layer, the inputs first; `outputs` are the last ones.
 
     Source: J. C. R. Whittington and R. Bogacz, Neural Computation 29, 1229 (2017); with nudges of both signs Kerjan, Hoier
-    and Scellier (2026).
+    and Scellier, arXiv:2606.03584 (2026).
 
     Args:
         sizes: numbers of units, from the inputs to the outputs.
