@@ -6,6 +6,7 @@ JAX, of whole batches too; `EnergySystem` is the one that takes your function.
 """
 
 import abc
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,9 @@ class PointState(eqx.Module):
         return Estimate.exact(np.concatenate([np.ravel(o.of(self.position)) for o in observables]))
 
     def to_storage(self) -> dict[str, Any]:
-        """The point; its curvature can be factorised again."""
-        return {"position": self.position, "curvature": None, "batched": self.batched}
+        """All but the curvature, which can be factorised again."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return own | {"curvature": None}
 
     def __repr__(self) -> str:
         return f"PointState(coordinates {self.position.shape})"
