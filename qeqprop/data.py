@@ -1,17 +1,25 @@
-"""Real data that ships with packages, reduced to the few numbers that a small quantum network can take.
+"""Real data that ships with packages, reduced to the few numbers that a small network can take.
 
 Nothing is downloaded. The test part is split off first: centre, principal components and scale are fitted on the
 training part alone.
 """
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .core.graph import check_count
+from .idx import read_idx
 
 PHASES = ("ferromagnet", "cluster", "paramagnet")
 """Phases of the cluster-Ising ring, in the order of the targets' columns."""
+CLOTHES = (
+    "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+"""Classes of `fashion_mnist`, in the order of their numbers."""
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+"""Where Debian's package dataset-fashion-mnist puts its files."""
 TOTAL_COUPLING = 4.0
 """g_ZXZ + g_ZZ + g_X of every sample of `phases`."""
 
@@ -139,6 +147,66 @@ def iris(
     return _reduced("iris", labels, bunch.data, bunch.target, n_features, test_fraction, rms, off, seed)
 
 
+def fashion_mnist(
+    classes: tuple[int, ...] = tuple(range(10)),
+    *,
+    n_train: int | None = None,
+    n_test: int | None = None,
+    n_features: int | None = None,
+    rms: float = 1.0,
+    off: float = -1.0,
+    seed: int = 0,
+    folder: str | Path = FASHION_MNIST,
+) -> Dataset:
+    """Pictures of clothes of 28 x 28 pixels (60,000 to train and 10,000 to test, ten classes), where they are installed.
+
+    The published parts are kept apart. Nothing is downloaded: on Debian and Ubuntu the package dataset-fashion-mnist has the
+    files; elsewhere name a `folder` with the four IDX files, packed by gzip or not.
+
+    Args:
+        classes: two or more of 0 .. 9, in the order of `CLOTHES`.
+        n_train, n_test: sizes of the parts, drawn at random with as many of every class (the numbers differ by one at most);
+            None takes all.
+        n_features: principal components kept; None keeps the 784 pixels, row by row, from 0 (dark) to 1.
+        rms: root mean square of the principal components over the training part.
+        off: target of the classes that a sample does not belong to: -1 for spins, 0 for probabilities.
+        seed: of the draws.
+        folder: where the files are.
+
+    Raises:
+        FileNotFoundError: the data are not installed. ValueError: a damaged file, an argument out of range.
+
+    Source: H. Xiao, K. Rasul and R. Vollgraf, arXiv:1708.07747 (2017).
+
+    Example:
+        `fashion_mnist((0, 1), n_train=100, n_test=20)` holds 100 and 20 pictures of T-shirts and trousers. Without the files:
+
+        >>> fashion_mnist(folder="elsewhere")
+        Traceback (most recent call last):
+            ...
+        FileNotFoundError: Fashion-MNIST is not installed: ... apt-get install dataset-fashion-mnist. ...
+    """
+    chosen = _check_classes(classes, len(CLOTHES))
+    sizes = [
+        size if size is None else check_count(size, name) for size, name in ((n_train, "n_train"), (n_test, "n_test"))
+    ]
+    if n_features is not None:
+        check_count(n_features, "n_features")
+    _check_rms(rms)
+    streams = np.random.default_rng(seed).spawn(2)
+    parts = [
+        _pictures(Path(folder), part, chosen, size, name, rng)
+        for part, size, name, rng in zip(("train", "t10k"), sizes, ("n_train", "n_test"), streams, strict=True)
+    ]
+    (train, train_column), (test, test_column) = parts
+    if n_features is not None:
+        reduction = Reduction.fit(train, n_features, rms)
+        train, test = reduction(train), reduction(test)
+    labels = tuple(CLOTHES[number] for number in chosen)
+    targets = np.where(np.eye(len(chosen), dtype=bool), 1.0, off)
+    return Dataset("fashion_mnist", labels, train, targets[train_column], test, targets[test_column])
+
+
 def phases(n_samples: int = 1000, *, n_test: int = 200, seed: int = 0) -> Dataset:
     """Cluster-Ising rings and their phases: inputs (g_ZXZ, g_ZZ, g_X), one-hot targets in the order of `PHASES`.
 
@@ -176,6 +244,40 @@ def phase_of(couplings: np.ndarray) -> np.ndarray:
     return np.where(g_zz >= TOTAL_COUPLING / 2, 0, np.where(2 * g_x < TOTAL_COUPLING - g_zz, 1, 2))
 
 
+def _pictures(
+    folder: Path, part: str, chosen: np.ndarray, size: int | None, name: str, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (n, 784) in 0 .. 1 and the columns of the classes, of one part of Fashion-MNIST, in random order."""
+    paths = [_installed(folder, f"{part}-{kind}") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
+    images, numbers = (read_idx(path, n_axes) for path, n_axes in zip(paths, (3, 1), strict=True))
+    if len(images) != len(numbers):
+        raise ValueError(f"Files {paths[0]} and {paths[1]} belong to {len(images)} and {len(numbers)} pictures.")
+    members = [rng.permutation(np.flatnonzero(numbers == number)) for number in chosen]
+    if size is not None:
+        shares = [len(share) for share in np.array_split(np.arange(size), len(chosen))]
+        for number, found, share in zip(chosen, members, shares, strict=True):
+            if share > len(found):
+                raise ValueError(
+                    f"Argument `{name}` asks for {share} pictures of class {number}, but there are {len(found)}."
+                )
+        members = [found[:share] for found, share in zip(members, shares, strict=True)]
+    column = np.repeat(np.arange(len(chosen)), [len(found) for found in members])
+    order = rng.permutation(len(column))
+    # Pick the bytes first: all of them as float64 would take half a gigabyte.
+    picked = images[np.concatenate(members)[order]]
+    return picked.reshape(len(picked), -1) / 255.0, column[order]
+
+
+def _installed(folder: Path, stem: str) -> Path:
+    for path in (folder / f"{stem}.gz", folder / stem):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"Fashion-MNIST is not installed: there is no file {stem}.gz in {folder}. On Debian and Ubuntu: "
+        "apt-get install dataset-fashion-mnist. Elsewhere give the argument `folder`."
+    )
+
+
 def _balanced_couplings(n_samples: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Uniform points of the simplex, by rejection, until every phase has its share; in random order."""
     share = [len(part) for part in np.array_split(np.arange(n_samples), len(PHASES))]
@@ -205,8 +307,7 @@ def _reduced(
     check_count(n_features, "n_features")
     if not 0 < test_fraction < 1:
         raise ValueError(f"Argument `test_fraction` must lie between 0 and 1, but is {test_fraction}.")
-    if not 0 < rms < np.inf:
-        raise ValueError(f"Argument `rms` must be positive and finite, but is {rms}.")
+    _check_rms(rms)
     held_out = _stratified(column, test_fraction, np.random.default_rng(seed))
     reduction = Reduction.fit(samples[~held_out], n_features, rms)
     targets = np.where(np.eye(len(labels), dtype=bool)[column], 1.0, off)
@@ -222,6 +323,11 @@ def _stratified(column: np.ndarray, test_fraction: float, rng: np.random.Generat
         size = min(max(1, _round(test_fraction * len(members))), len(members) - 1)
         held_out[rng.permutation(members)[:size]] = True
     return held_out
+
+
+def _check_rms(rms: float) -> None:
+    if not 0 < rms < np.inf:
+        raise ValueError(f"Argument `rms` must be positive and finite, but is {rms}.")
 
 
 def _round(value: float) -> int:
