@@ -186,3 +186,9 @@ def test_no_lazy_name_is_also_a_module(package):
     """Importing the module would put it in the place of the name."""
     modules = {info.name for info in pkgutil.iter_modules(package.__path__)} - set(getattr(package, "_MODULES", ()))
     assert modules & set(package.__all__) == set()
+
+
+def test_methods_are_those_of_python():
+    """A method of Equinox is a pytree, made anew at each look-up in some 40 microseconds."""
+    solver = qeqprop.ExactDiagonalization()
+    assert inspect.ismethod(solver.solve)

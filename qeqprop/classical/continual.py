@@ -16,12 +16,12 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
 from ..core.history import History
+from ..core.module import AbstractModule
 from ..core.nudge import AbstractNudge
 from ..core.precision import jax_float64
 from ..core.solver import prepare
@@ -36,7 +36,7 @@ from .time_steps import Motion, Reader, Scene, check_moving, cost_at, motion_of,
 Rates = float | Mapping[str, float]
 
 
-class ContinualStep(eqx.Module):
+class ContinualStep(AbstractModule):
     """One presentation of a sample, or of a batch, during whose nudged phase the parameters moved.
 
     Attributes:

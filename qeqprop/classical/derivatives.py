@@ -4,15 +4,14 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
-
+from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 
 Potential = Callable[[Any, Any, Any], Any]
 """`potential(params, state, inputs) -> scalar`; hashable, so that one compilation serves all systems that are equal."""
 
 
-class Derivatives(eqx.Module):
+class Derivatives(AbstractModule):
     """A potential with its derivatives by state and parameters, functions of (params, state, inputs)."""
 
     value: Any

@@ -6,10 +6,11 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core.module import AbstractModule
 from ..core.system import real_array
 
 
-class AbstractDomain(eqx.Module):
+class AbstractDomain(AbstractModule):
     """The set of values that a system's coordinates may take."""
 
     @abc.abstractmethod

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
+from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from ..core.system import AbstractSystem, Params, real_array, replaced
 from .derivatives import Derivatives, Potential, batch_derivatives, derivatives
@@ -30,7 +31,7 @@ Nudge = tuple[StateTerm, float]
 Matrix = Any  # a dense array, or a sparse one in CSC format
 
 
-class PointState(eqx.Module):
+class PointState(AbstractModule):
     """A point in configuration space, or a batch of them.
 
     Attributes:

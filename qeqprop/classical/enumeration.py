@@ -9,6 +9,7 @@ import scipy.linalg
 
 from ..core.estimate import Estimate
 from ..core.memory import check_memory
+from ..core.module import AbstractModule
 from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
@@ -27,7 +28,7 @@ SAME_LEVEL = 1e-12
 """Energies that differ by less than this, relative to the largest, are one level."""
 
 
-class EnumeratedState(eqx.Module):
+class EnumeratedState(AbstractModule):
     """A distribution over all configurations, as the means of all products of spins.
 
     Attributes:

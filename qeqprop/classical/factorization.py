@@ -2,14 +2,15 @@
 
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
+from ..core.module import AbstractModule
 
-class Factor(eqx.Module):
+
+class Factor(AbstractModule):
     """A factorised symmetric matrix. `definite`: all its eigenvalues are positive."""
 
     solve: Any

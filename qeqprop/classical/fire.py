@@ -10,12 +10,13 @@ import equinox as eqx
 import numpy as np
 
 from ..core.graph import check_count
+from ..core.module import AbstractModule
 
 GROW, SHRINK, START_ALPHA, FADE, PATIENCE = 1.1, 0.5, 0.1, 0.99, 5
 """The constants of the paper: f_inc, f_dec, alpha_start, f_alpha, N_min."""
 
 
-class Fire(eqx.Module):
+class Fire(AbstractModule):
     """How far to relax by FIRE before Newton's method takes over.
 
     Args:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
+from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from ..core.system import AbstractSystem, Params, real_array, replaced
 from .energy import Nudge, check_inputs
@@ -28,7 +29,7 @@ def half_square(params: Any, momentum: Any) -> Any:
     return momentum @ momentum / 2
 
 
-class EchoState(eqx.Module):
+class EchoState(AbstractModule):
     """A trajectory in the order of time, or its echo in the same order.
 
     Attributes:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..core.graph import check_count
 from ..core.memory import check_memory
+from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from ..core.system import Params, real_array, replaced
 from .energy import AbstractEnergySystem, Nudge, check_inputs
@@ -226,7 +227,7 @@ class LagrangianSystem(AbstractEnergySystem):
         )
 
 
-class _Derivatives(eqx.Module):
+class _Derivatives(AbstractModule):
     """The action of intervals and its derivatives: functions of (params, both ends (steps, 2 size), drives, dt)."""
 
     action: Any

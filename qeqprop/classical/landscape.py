@@ -2,15 +2,15 @@
 
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 
+from ..core.module import AbstractModule
 from ..core.system import Params, replaced
 from .energy import AbstractPotentialSystem
 from .state_cost import StateTerm
 
 
-class Landscape(eqx.Module):
+class Landscape(AbstractModule):
     """A potential system at its parameters. A single system is a batch of one.
 
     Attributes:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
+from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from ..core.system import AbstractSystem, Params, replaced
 from .architecture import Architecture
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .block_descent import BlockDescent
 
 
-class LayeredState(eqx.Module):
+class LayeredState(AbstractModule):
     """Activities (in circuits: voltages) of all units.
 
     Attributes:
@@ -182,7 +183,7 @@ def _as_forces(forces: Any, batched: bool) -> Estimate:
     return Estimate.exact({n: np.asarray(force)[None] if batched else np.asarray(force) for n, force in forces.items()})
 
 
-class _Compiled(eqx.Module):
+class _Compiled(AbstractModule):
     """Energy and forces of an architecture; layers 0 to L, batch axis first, forces of a batch its mean.
 
     A `pull` on what is read out makes a force on the readout's parameters.

@@ -4,8 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
-
+from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 
 
@@ -16,7 +15,7 @@ class Way(NamedTuple):
     momentum: Any
 
 
-class Leapfrog(eqx.Module):
+class Leapfrog(AbstractModule):
     """The motion under one Hamiltonian; drives and kicks are given at the points, shapes (steps + 1, ...).
 
     Attributes:

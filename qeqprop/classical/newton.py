@@ -6,11 +6,11 @@ A nudged minimum starts from the free one with its factor, and often needs no ot
 
 from typing import NamedTuple
 
-import equinox as eqx
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
+from ..core.module import AbstractModule
 from ..core.system import Params
 from .energy import AbstractEnergySystem, Matrix
 from .factorization import DENSE, Factor, factorize, shifted
@@ -21,7 +21,7 @@ STALLS = 4
 """Newton steps in a row that may neither lower the energy nor halve the slope."""
 
 
-class Curvature(eqx.Module):
+class Curvature(AbstractModule):
     """The factorised second derivative at a point.
 
     Attributes:
@@ -36,7 +36,7 @@ class Curvature(eqx.Module):
     noise: float
 
 
-class Minimum(eqx.Module):
+class Minimum(AbstractModule):
     """Where Newton's method ended. `definite`: the curvature there is positive definite."""
 
     position: np.ndarray

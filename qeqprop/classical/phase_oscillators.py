@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.graph import Edges, check_count, check_edges, check_nodes
+from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from ..core.system import Params, real_array, replaced
 from .domains import Torus
 from .energy import AbstractPotentialSystem, Nudge, check_inputs
 
 
-class _PhasePotential(eqx.Module):
+class _PhasePotential(AbstractModule):
     """The energy of phases; equal networks are equal, so that they share one compilation."""
 
     edges: Edges = eqx.field(static=True)

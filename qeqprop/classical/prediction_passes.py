@@ -4,8 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
-
+from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 
 ACTIVATIONS = ("tanh", "sigmoid", "hard_sigmoid", "relu", "gelu", "linear")
@@ -16,7 +15,7 @@ Reader = tuple[Callable[[Any, Any], Any], tuple[int, ...]]
 """A cost, and the rows of the outputs that it reads."""
 
 
-class Passes(eqx.Module):
+class Passes(AbstractModule):
     """The passes of one architecture. `drive` is W_0 x + b_0; signals are errors times the slopes of the activations.
 
     Attributes:

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
+from ..core.module import AbstractModule
 from ..core.system import AbstractSystem, Params, replaced
 from .energy import Nudge, check_inputs
 from .prediction_passes import ACTIVATIONS, passes
@@ -37,7 +38,7 @@ class Known(NamedTuple):
         return all(np.array_equal(value, self.params[name]) for name, value in params.items())
 
 
-class LayeredActivities(eqx.Module):
+class LayeredActivities(AbstractModule):
     """Activities of all units.
 
     Attributes:

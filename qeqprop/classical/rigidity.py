@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike
 
 from ..core.memory import check_memory
+from ..core.module import AbstractModule
 from ..core.nudge import AbstractNudge
 from ..core.system import Params
 from .elastic import ElasticNetwork
@@ -16,7 +16,7 @@ from .minimize import FLAT
 from .state_cost import StateCost
 
 
-class RigidityReport(eqx.Module):
+class RigidityReport(AbstractModule):
     """How rigid an elastic network is at a point. Prints a table with advice.
 
     The compatibility matrix C takes displacements of the free coordinates to elongations of the springs. Its null space

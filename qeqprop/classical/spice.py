@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core.module import AbstractModule
 from ..core.solver import AbstractSolver, equilibrate
 from ..core.system import AbstractSystem, Params
 from .deep_resistive import DeepResistiveNetwork
@@ -234,7 +234,7 @@ def to_spice(
     return target
 
 
-class SpiceCheck(eqx.Module):
+class SpiceCheck(AbstractModule):
     """Voltages of one network from its solver and from ngspice.
 
     Attributes:

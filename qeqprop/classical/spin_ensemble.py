@@ -7,13 +7,14 @@ import equinox as eqx
 import numpy as np
 
 from ..core.estimate import Estimate
+from ..core.module import AbstractModule
 from .spin_products import product_table
 
 CHUNK = 1 << 24
 """Products that are held at a time."""
 
 
-class SpinEnsemble(eqx.Module):
+class SpinEnsemble(AbstractModule):
     """Configurations drawn by independent chains; of a batch with the batch axis first.
 
     Standard errors are those of a jackknife over the chains. Chains are independent of one another, so that the

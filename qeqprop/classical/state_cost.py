@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
+from ..core.module import AbstractModule
 from ..core.nudge import AbstractNudge, finite_target
 from ..core.precision import jax_float64
 from ..core.system import replaced
@@ -18,7 +19,7 @@ from ..core.system import replaced
 StateFunction = Callable[[Any, Any], Any]
 
 
-class Coordinates(eqx.Module):
+class Coordinates(AbstractModule):
     """What is read from a classical state: the coordinates of some nodes (None: of all), flattened.
 
     It is the observable of a `StateCost`, so that `predict` returns the output nodes' coordinates.
@@ -45,7 +46,7 @@ class Coordinates(eqx.Module):
             )
 
 
-class AbstractStateTerm(eqx.Module):
+class AbstractStateTerm(AbstractModule):
     """What a nudge of some nodes does to a classical system."""
 
     @abc.abstractmethod
@@ -152,7 +153,7 @@ class StateCost(AbstractNudge):
         return None if target is None else finite_target(target, batch_size)
 
 
-class _Compiled(eqx.Module):
+class _Compiled(AbstractModule):
     """A scalar function of coordinates with its derivatives, compiled once."""
 
     value: Any

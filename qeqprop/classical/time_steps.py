@@ -9,9 +9,9 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import numpy as np
 
+from ..core.module import AbstractModule
 from ..core.nudge import AbstractNudge
 from ..core.precision import jax_float64
 from ..core.system import Params, real_array
@@ -59,7 +59,7 @@ class Scene(NamedTuple):
         return Scene(None if self.inputs is None else 0, pulls, *[None] * 3)  # type: ignore[arg-type]
 
 
-class Motion(eqx.Module):
+class Motion(AbstractModule):
     """The motion of one sample. Functions take (params, position, scene).
 
     Attributes:

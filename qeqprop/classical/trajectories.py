@@ -15,12 +15,12 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.graph import check_count
 from ..core.memory import check_memory
+from ..core.module import AbstractModule
 from ..core.nudge import AbstractNudge
 from ..core.precision import jax_float64
 from ..core.scheme import Stencil, centered
@@ -41,7 +41,7 @@ from .time_steps import (
 )
 
 
-class ErrorProcess(eqx.Module):
+class ErrorProcess(AbstractModule):
     """How an error spreads through a network, and what gradient it leaves behind. The first axis is time.
 
     Attributes:

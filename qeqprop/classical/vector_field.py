@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
+from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from ..core.system import AbstractSystem, Params, real_array, replaced
 from .energy import Nudge, check_inputs
@@ -21,7 +22,7 @@ NODES = np.polynomial.legendre.leggauss(6)
 """Points and weights by which the work along a straight way is integrated: exact for polynomials of degree 11."""
 
 
-class FieldState(eqx.Module):
+class FieldState(AbstractModule):
     """A point, and the point from which the work of the field is counted.
 
     Attributes:
@@ -197,7 +198,7 @@ class VectorField(AbstractSystem):
         return f"VectorField(coordinates ({self.size},), parameters {shapes})"
 
 
-class _Derivatives(eqx.Module):
+class _Derivatives(AbstractModule):
     """A field with its derivatives and its work, compiled once."""
 
     velocity: Any

@@ -25,13 +25,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .estimate import Estimate
 from .gradient import force_error, nudge_ratio, nudge_status
 from .history import History
+from .module import AbstractModule
 from .nudge import AbstractNudge, WeightedObservables
 from .scheme import centered
 from .solver import AbstractSolver, Equilibrium, describe, prepare
@@ -48,7 +48,7 @@ DIVERGED = 1e6
 """Growth of the imbalance of the springs at which the search is given up."""
 
 
-class AgnosticStep(eqx.Module):
+class AgnosticStep(AbstractModule):
     """One training step that a device with springs on its parameters takes by itself.
 
     Attributes:

@@ -14,13 +14,13 @@ So centered: beta ~ M^(-1/6), error ~ M^(-1/3); one-sided: beta ~ M^(-1/4), erro
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .estimate import Estimate, batch_mean, combine, format_uncertain
 from .gradient import NUDGE_TOO_LARGE, EPGradient, ep_gradient
 from .graph import check_count
+from .module import AbstractModule
 from .nudge import AbstractNudge
 from .randomness import branch, seed_sequence
 from .scheme import Stencil, _check_strength, centered
@@ -33,7 +33,7 @@ NODES = (0.0, 1.0, -1.0, 2.0, -2.0)
 SAFE_RATIO = 0.9 * NUDGE_TOO_LARGE
 
 
-class NudgeChoice(eqx.Module):
+class NudgeChoice(AbstractModule):
     """A nudge strength for a number of shots, and what to expect of it. Prints itself; see `optimal_nudge`.
 
     Attributes:

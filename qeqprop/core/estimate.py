@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import numpy as np
+
+from .module import AbstractModule
 
 ROUNDING = 1e-14
 """Relative standard error below which a value prints as exact: float64 holds no more digits."""
@@ -32,7 +33,7 @@ def format_uncertain(mean: float, stderr: float = 0.0, *, digits: int = 6) -> st
     return f"{mean:.{decimals}f}({error})"
 
 
-class Estimate(eqx.Module):
+class Estimate(AbstractModule):
     """A mean and its standard error: two pytrees of one structure; the error is 0 where the value is exact.
 
     Sampled estimates may carry their jackknife replicas: the means of all samples but one (or but one block), on a

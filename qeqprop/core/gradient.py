@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from . import display
 from .estimate import Estimate, batch_mean, format_uncertain
+from .module import AbstractModule
 from .nudge import AbstractNudge, WeightedObservables
 from .randomness import branch
 from .scheme import AbstractScheme, LinearResponse, Stencil
@@ -26,7 +27,7 @@ LARGE_NUDGE, NUDGE_TOO_LARGE = 0.1, 0.5
 """beta*||C||/gap above which a gradient is returned with a warning, or refused."""
 
 
-class EPGradient(eqx.Module):
+class EPGradient(AbstractModule):
     """A gradient that knows how wrong it is.
 
     Attributes:

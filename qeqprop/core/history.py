@@ -2,14 +2,14 @@
 
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 
 from . import display
+from .module import AbstractModule
 from .system import Params
 
 
-class History(eqx.Module):
+class History(AbstractModule):
     """What a training did. Prints a summary; `.plot()` draws the curves; `qp.save` keeps it.
 
     Attributes:
@@ -56,7 +56,7 @@ class History(eqx.Module):
         return training_curves(self, ax=ax)
 
 
-class Scores(eqx.Module):
+class Scores(AbstractModule):
     """Losses and metric on held-out data."""
 
     loss: float

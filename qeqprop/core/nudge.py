@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .estimate import Estimate
+from .module import AbstractModule
 from .precision import jax_float64
 
 
-class WeightedObservables(eqx.Module):
+class WeightedObservables(AbstractModule):
     """The term sum_k weights[..., k] * observables[k]; a leading axis of the weights is the batch axis.
 
     An error signal that was itself sampled carries its delete-one replicas, shape (R, K); see `Estimate`.
@@ -39,7 +40,7 @@ class WeightedObservables(eqx.Module):
         return np.abs(self.weights) @ norms
 
 
-class AbstractNudge(eqx.Module):
+class AbstractNudge(AbstractModule):
     """A cost and the energy term that nudges towards lower cost."""
 
     observables: eqx.AbstractVar[tuple[Any, ...]]

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .estimate import Estimate, combine
 from .gradient import EPGradient, Problem, ep_gradient, mean_loss
+from .module import AbstractModule
 from .nudge import AbstractNudge
 from .randomness import branch
 from .scheme import AbstractScheme, LinearResponse, Stencil, richardson
@@ -142,7 +142,7 @@ def _difference(stencil: Stencil, losses: Mapping[complex, Estimate]) -> tuple[f
     return float(value), float(value.stderr), change * shrinkage(stencil, change, abs(float(value)))
 
 
-class GradientCheck(eqx.Module):
+class GradientCheck(AbstractModule):
     """Equilibrium propagation beside its references, with a verdict; see `check_gradient`."""
 
     ep: EPGradient

@@ -8,12 +8,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .estimate import Estimate, format_uncertain
 from .gradient import Problem, check_scheme, differentiate
+from .module import AbstractModule
 from .nudge import ObservableCost
 from .randomness import branch
 from .scheme import AbstractScheme, LinearResponse
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SHOWN_ROWS, SHOWN_COLUMNS = 12, 6
 
 
-class ResponseMatrix(eqx.Module):
+class ResponseMatrix(AbstractModule):
     """d<O_k>/dtheta_j with its errors. Prints as a table; `.matrix` and `.to_xarray()` give it to other programs.
 
     Attributes:

@@ -15,8 +15,10 @@ from collections.abc import Iterable
 import equinox as eqx
 import numpy as np
 
+from .module import AbstractModule
 
-class AbstractScheme(eqx.Module):
+
+class AbstractScheme(AbstractModule):
     """A way to take d/dbeta at beta = 0. Either a `Stencil` or `LinearResponse`."""
 
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from . import display
 from .estimate import Estimate
+from .module import AbstractModule
 from .randomness import seed_sequence
 from .status import EquilibriumError, Status
 from .system import AbstractSystem, Params
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .scheme import AbstractScheme
 
 
-class Equilibrium(eqx.Module):
+class Equilibrium(AbstractModule):
     """A stationary state and what is known about it. Of a batched system every entry has the batch axis first.
 
     Attributes:
@@ -63,7 +64,7 @@ class Equilibrium(eqx.Module):
         return float(np.max(self.residual)), gap
 
 
-class Response(eqx.Module):
+class Response(AbstractModule):
     """Derivative of the forces by the nudge at beta = 0, with the relative residual of the equation solved for it."""
 
     grad: Estimate
@@ -72,7 +73,7 @@ class Response(eqx.Module):
     stats: dict[str, Any]
 
 
-class AbstractSolver(eqx.Module):
+class AbstractSolver(AbstractModule):
     """Finds equilibria. Capabilities are class attributes, checked before any work."""
 
     name: eqx.AbstractClassVar[str]

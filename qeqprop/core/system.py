@@ -5,12 +5,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import display
 from .estimate import Estimate
+from .module import AbstractModule
 
 if TYPE_CHECKING:
     from .solver import AbstractSolver
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Params = dict[str, np.ndarray]
 
 
-class AbstractSystem(eqx.Module):
+class AbstractSystem(AbstractModule):
     """An energy functional E_theta[state], parametrised by a dict of named arrays.
 
     The system holds everything that is not trained (graph, inputs, nudges); `params` holds the rest, and every

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
 from ..core.memory import check_memory
+from ..core.module import AbstractModule
 from ..core.system import AbstractSystem, Params, real_array
 from .hamiltonian_path import HamiltonianPath, MatrixPath, SpinPath, kernel_sites
 from .operators import OperatorSystem
@@ -20,7 +20,7 @@ from .strings import StringTable, string_table
 from .taylor import VECTORS, follow
 
 
-class Evolution(eqx.Module):
+class Evolution(AbstractModule):
     """States at some times, and how well they are known.
 
     Attributes:

@@ -25,6 +25,7 @@ import numpy as np
 import scipy.linalg
 
 from ..core.estimate import Estimate
+from ..core.module import AbstractModule
 from .jordan_wigner import Bilinears, fermion_table
 from .pauli import PauliSum
 
@@ -36,7 +37,7 @@ CHUNK = 1 << 22
 """Numbers gathered at a time."""
 
 
-class AbstractFermionState(eqx.Module):
+class AbstractFermionState(AbstractModule):
     """A pure Gaussian state of definite parity on a chain.
 
     Attributes:

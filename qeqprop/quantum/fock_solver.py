@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 
 from ..core.estimate import Estimate
+from ..core.module import AbstractModule
 from ..core.scheme import LinearResponse, Stencil
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
@@ -17,7 +18,7 @@ from .operators import MatrixOperator
 from .quadratic import Quadratic
 
 
-class FockState(eqx.Module):
+class FockState(AbstractModule):
     """A state of a `FockSpace`: measured by polynomials in positions and momenta, or by matrices.
 
     Attributes:

@@ -9,12 +9,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from ..core.estimate import Estimate
+from ..core.module import AbstractModule
 from .quadratic import Half, Quadratic, halves
 from .rational import Poles
 from .sparse_cholesky import SparseCholesky
 
 
-class AbstractGaussianState(eqx.Module):
+class AbstractGaussianState(AbstractModule):
     """A Gaussian in position and momentum, uncorrelated with one another. Coordinates: site * components + component.
 
     Attributes:

@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 
 from ..core.estimate import Estimate
+from ..core.module import AbstractModule
 from .gaussian_state import AbstractGaussianState, GaussianState
 from .jackknife import block_sums, leave_one_out
 
@@ -45,7 +46,7 @@ def average(samples: np.ndarray, replicated: bool) -> np.ndarray:
     return leave_one_out(block_sums(np.swapaxes(samples, -1, -2)), samples.shape[-2])
 
 
-class MeasuredOscillators(eqx.Module):
+class MeasuredOscillators(AbstractModule):
     """Shots of a Gaussian state: positions of all nodes in one setting ("R"), momenta in another ("P").
 
     Means and second moments over the shots; every estimate carries its jackknife replicas. Second moments are plain

@@ -8,6 +8,7 @@ import equinox as eqx
 import numpy as np
 
 from ..core.estimate import Estimate
+from ..core.module import AbstractModule
 from .commuting import String, basis_of, covers, read_table
 from .conversion import sites_of, write_label
 from .jackknife import block_sizes, block_sums, leave_one_out
@@ -15,7 +16,7 @@ from .pauli import PauliSum
 from .readout import corrected
 
 
-class MeasuredState(eqx.Module):
+class MeasuredState(AbstractModule):
     """Shots of a state (or of a batch of states) in a few settings; see `Measured`.
 
     A string is estimated from all settings that read it. Sums of strings that are read in the same shots have joint

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.estimate import Estimate
 from ..core.memory import check_memory
+from ..core.module import AbstractModule
 from .mps_operator import IDENTITY, LETTERS, letters_of
 from .pauli import PauliSum
 from .states import PureState
@@ -24,7 +25,7 @@ ENVIRONMENT_BYTES = 256 * 2**20
 """Memory that the environments of strings measured together may take."""
 
 
-class MatrixProductState(eqx.Module):
+class MatrixProductState(AbstractModule):
     """A normalised matrix product state of spins.
 
     Attributes:

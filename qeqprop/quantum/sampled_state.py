@@ -6,6 +6,7 @@ import equinox as eqx
 import numpy as np
 
 from ..core.estimate import Estimate, combine
+from ..core.module import AbstractModule
 from .pauli import PauliSum
 from .split_trace import Probes, Trace, jackknifed
 from .states import PureState
@@ -14,7 +15,7 @@ MEASURED_BITS = 22
 """Vectors are measured in groups of about this many amplitudes: what they are converted to stays small."""
 
 
-class SampledThermalState(eqx.Module):
+class SampledThermalState(AbstractModule):
     r"""The thermal state by the vectors exp(-H/2T) |v>, for v in an exactly traced basis and for random v:
 
     .. math:: \langle A \rangle = \frac{\sum_v w_v \langle v| e^{-H/2T} A e^{-H/2T} |v\rangle}{\sum_v w_v \langle v|

@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 
 from ..core.estimate import Estimate
+from ..core.module import AbstractModule
 from .batch import MAX_BITS, batch_moments
 from .operators import MatrixOperator
 from .pauli import PauliSum
@@ -25,7 +26,7 @@ def transition_moments(n_bits: int, x: np.ndarray, z: np.ndarray, bra: np.ndarra
     return np.stack([moments(n_bits, x, z, b, k) for b, k in zip(bra, ket, strict=True)])
 
 
-class PureState(eqx.Module):
+class PureState(AbstractModule):
     """A normalised state vector, or a batch of them.
 
     Attributes:
@@ -92,7 +93,7 @@ class PureState(eqx.Module):
         return f"PureState({self.n_sites} spins, amplitudes {self.amplitudes.shape} {self.amplitudes.dtype})"
 
 
-class BilinearState(eqx.Module):
+class BilinearState(AbstractModule):
     """An eigenvector of a complex symmetric H + beta*C, with the bilinear form psi^T O psi, psi^T psi = 1.
 
     At complex nudges the expectation value that is analytic in beta has no complex conjugate; holomorphic EP needs it.

@@ -11,6 +11,7 @@ import scipy.special
 
 from ..core.estimate import Estimate
 from ..core.memory import check_memory, format_bytes
+from ..core.module import AbstractModule
 from ..core.scheme import LinearResponse, Stencil, balanced_nudge
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
@@ -30,7 +31,7 @@ MATRICES = 6
 GAUSSIAN_ADVICE = "Use fewer nodes, or fewer samples at a time; at T = 0 GaussianGroundState has a sparse method."
 
 
-class ThermalState(eqx.Module):
+class ThermalState(AbstractModule):
     """A density matrix and the levels it is made of: rho = sum_m p_m |m><m| with p_m ~ exp(-E_m / T).
 
     Attributes:

@@ -26,12 +26,13 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 
+from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from .vmc_devices import sample_map
 from .vmc_operator import SpinOperator
 
 
-class Ansatz(eqx.Module):
+class Ansatz(AbstractModule):
     """A wave function, its Hamiltonian, and the observables to be estimated.
 
     Attributes:

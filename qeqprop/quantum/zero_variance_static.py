@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import numpy as np
 
 from ..core.estimate import Estimate, format_uncertain
+from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from ..core.status import Status
 from .pauli import PauliSum
@@ -20,7 +20,7 @@ FULL_SUM_RIDGE = 1e-10
 """Of fits to full sums, which have no noise: it only shuts out redundant variables."""
 
 
-class StaticResponse(eqx.Module):
+class StaticResponse(AbstractModule):
     """d<A>/dlambda_k of the ground state of H + sum_k lambda_k B_k.
 
     Attributes:
