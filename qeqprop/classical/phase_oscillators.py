@@ -100,14 +100,24 @@ class PhaseOscillators(AbstractPotentialSystem):
         self.nudges = ()
 
     @property
+    def edges(self) -> Edges:
+        """Pairs of coupled oscillators."""
+        return self.potential.edges
+
+    @property
+    def driven(self) -> tuple[int, ...]:
+        """Oscillators whose phases are the inputs."""
+        return self.potential.driven
+
+    @property
     def param_shapes(self) -> dict[str, tuple[int, ...]]:
         nodes = (self.n_nodes,)
         fields = {"h": nodes, "psi": nodes} if self.fields else {}
-        return {"J": (len(self.potential.edges),), **fields, **({"omega": nodes} if self.frequencies else {})}
+        return {"J": (len(self.edges),), **fields, **({"omega": nodes} if self.frequencies else {})}
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
-        return (len(self.potential.driven),) if self.potential.driven else None
+        return (len(self.driven),) if self.driven else None
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -115,11 +125,11 @@ class PhaseOscillators(AbstractPotentialSystem):
 
     @property
     def free(self) -> np.ndarray:
-        held = [0] if self.potential.common else list(self.potential.driven)
+        held = [0] if self.potential.common else list(self.driven)
         return np.delete(np.arange(self.n_nodes), held)
 
     def starts(self) -> np.ndarray:
-        return _driven_starts(self.origin, self.potential.driven, self.inputs, self.batch_size)
+        return _driven_starts(self.origin, self.driven, self.inputs, self.batch_size)
 
     def with_inputs(self, inputs: ArrayLike) -> "PhaseOscillators":
         """The network with the phases of its driven oscillators set; a leading axis is the batch axis."""
@@ -128,7 +138,7 @@ class PhaseOscillators(AbstractPotentialSystem):
     def init_params(self, rng: np.random.Generator | int) -> Params:
         """Normal couplings and fields of width 1/sqrt(mean degree), uniform reference phases, frequencies of width 0.1."""
         rng = np.random.default_rng(rng)
-        width = 1 / np.sqrt(max(2 * len(self.potential.edges) / self.n_nodes, 1.0))
+        width = 1 / np.sqrt(max(2 * len(self.edges) / self.n_nodes, 1.0))
         drawn = {name: width * rng.normal(size=shape) for name, shape in self.param_shapes.items()}
         if self.fields:
             drawn["psi"] = rng.uniform(-np.pi, np.pi, self.n_nodes)
@@ -138,8 +148,8 @@ class PhaseOscillators(AbstractPotentialSystem):
 
     def __repr__(self) -> str:
         extras = [name for name in ("fields", "frequencies") if getattr(self, name)]
-        extras += [f"{len(self.potential.driven)} driven"] if self.potential.driven else []
-        return f"PhaseOscillators({', '.join([f'{self.n_nodes} oscillators', f'{len(self.potential.edges)} edges', *extras])})"
+        extras += [f"{len(self.driven)} driven"] if self.driven else []
+        return f"PhaseOscillators({', '.join([f'{self.n_nodes} oscillators', f'{len(self.edges)} edges', *extras])})"
 
 
 class OscillatorIsing(AbstractPotentialSystem):
@@ -197,12 +207,22 @@ class OscillatorIsing(AbstractPotentialSystem):
         self.nudges = ()
 
     @property
+    def edges(self) -> Edges:
+        """Pairs of coupled oscillators."""
+        return self.potential.edges
+
+    @property
+    def driven(self) -> tuple[int, ...]:
+        """Oscillators whose phases are the inputs."""
+        return self.potential.driven
+
+    @property
     def param_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"J": (len(self.potential.edges),), "h": (self.n_nodes,)}
+        return {"J": (len(self.edges),), "h": (self.n_nodes,)}
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
-        return (len(self.potential.driven),) if self.potential.driven else None
+        return (len(self.driven),) if self.driven else None
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -210,10 +230,10 @@ class OscillatorIsing(AbstractPotentialSystem):
 
     @property
     def free(self) -> np.ndarray:
-        return np.delete(np.arange(self.n_nodes), list(self.potential.driven))
+        return np.delete(np.arange(self.n_nodes), list(self.driven))
 
     def starts(self) -> np.ndarray:
-        return _driven_starts(self.origin, self.potential.driven, self.inputs, self.batch_size)
+        return _driven_starts(self.origin, self.driven, self.inputs, self.batch_size)
 
     def with_inputs(self, inputs: ArrayLike) -> "OscillatorIsing":
         """The machine with the phases of its driven oscillators set; a leading axis is the batch axis."""
@@ -222,12 +242,12 @@ class OscillatorIsing(AbstractPotentialSystem):
     def init_params(self, rng: np.random.Generator | int) -> Params:
         """Normal couplings and fields of width 1/sqrt(mean degree)."""
         rng = np.random.default_rng(rng)
-        width = 1 / np.sqrt(max(2 * len(self.potential.edges) / self.n_nodes, 1.0))
+        width = 1 / np.sqrt(max(2 * len(self.edges) / self.n_nodes, 1.0))
         return {name: width * rng.normal(size=shape) for name, shape in self.param_shapes.items()}
 
     def __repr__(self) -> str:
         return (
-            f"OscillatorIsing({self.n_nodes} oscillators, {len(self.potential.edges)} edges, "
+            f"OscillatorIsing({self.n_nodes} oscillators, {len(self.edges)} edges, "
             f"injection {self.potential.injection:g})"
         )
 
