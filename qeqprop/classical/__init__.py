@@ -17,12 +17,14 @@ _NAMES = {
     "discrete_time": ["DiscreteTime", "backpropagation_through_time", "nudged_updates"],
     "domains": ["Box", "RealSpace", "Torus"],
     "elastic": ["ElasticNetwork"],
-    "energy": ["EnergySystem", "PointState"],
+    "energy": ["PointState"],
+    "energy_system": ["EnergySystem"],
     "enumeration": ["EnumeratedState", "ExactEnumeration"],
     "fire": ["Fire"],
     "flow": ["FlowNetwork"],
     "hamiltonian": ["EchoState", "HamiltonianSystem"],
     "hamiltonian_echo": ["HamiltonianEcho"],
+    "harmonic_oscillators": ["HarmonicOscillators"],
     "heat_bath": ["HeatBath"],
     "hopfield": ["DeepHopfield", "softmax_cross_entropy"],
     "interactions": ["Dense"],
@@ -39,6 +41,7 @@ _NAMES = {
     "spin_ensemble": ["SpinEnsemble"],
     "spice": ["DiodeModel", "SpiceCheck", "check_with_ngspice", "to_spice"],
     "stationary_action": ["StationaryAction"],
+    "stuart_landau": ["StuartLandau"],
     "state_cost": ["Coordinates", "StateCost"],
     "tempering": ["ParallelTempering"],
     "trajectories": ["ErrorProcess", "nudged_velocities", "recurrent_backpropagation"],
@@ -74,12 +77,14 @@ if TYPE_CHECKING:
     from .discrete_time import DiscreteTime, backpropagation_through_time, nudged_updates
     from .domains import Box, RealSpace, Torus
     from .elastic import ElasticNetwork
-    from .energy import EnergySystem, PointState
+    from .energy import PointState
+    from .energy_system import EnergySystem
     from .enumeration import EnumeratedState, ExactEnumeration
     from .fire import Fire
     from .flow import FlowNetwork
     from .hamiltonian import EchoState, HamiltonianSystem
     from .hamiltonian_echo import HamiltonianEcho
+    from .harmonic_oscillators import HarmonicOscillators
     from .heat_bath import HeatBath
     from .hopfield import DeepHopfield, softmax_cross_entropy
     from .interactions import Dense
@@ -97,6 +102,7 @@ if TYPE_CHECKING:
     from .spin_ensemble import SpinEnsemble
     from .state_cost import Coordinates, StateCost
     from .stationary_action import StationaryAction
+    from .stuart_landau import StuartLandau
     from .tempering import ParallelTempering
     from .trajectories import ErrorProcess, nudged_velocities, recurrent_backpropagation
     from .vector_field import FieldState, VectorField

@@ -12,7 +12,7 @@ import numpy as np
 PLACES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 """Where on the way the slopes are looked at."""
 RISE = 0.05
-"""Slope in the wrong direction, relative to the largest on the way, above which it is called a barrier."""
+"""Slope in the wrong direction, relative to the largest on the same way, above which it is called a barrier."""
 
 Slope = Callable[[np.ndarray], np.ndarray]
 
@@ -36,8 +36,9 @@ def jumped(free_slope: Slope, nudged_slope: Slope, start: np.ndarray, step: np.n
     def along(slope: Slope) -> np.ndarray:
         return np.array([np.sum(slope(start + t * step) * step, axis=1) for t in PLACES])
 
-    way_there, way_back = along(nudged_slope), along(free_slope)
-    largest = np.maximum(np.abs(way_there).max(axis=0), np.abs(way_back).max(axis=0))
-    rise = np.maximum(way_there.max(axis=0), -way_back.min(axis=0))
+    def rises(fall: np.ndarray) -> np.ndarray:
+        return -fall.min(axis=0) > RISE * np.abs(fall).max(axis=0)
+
     left, remains = (np.linalg.norm(free_slope(at), axis=1) for at in (start, start + step))
-    return (rise > RISE * largest) & (left <= RISE * remains)
+    barrier = rises(-along(nudged_slope)) | rises(along(free_slope))
+    return barrier & (left <= RISE * remains)

@@ -12,21 +12,25 @@ Potential = Callable[[Any, Any, Any], Any]
 
 
 class Derivatives(AbstractModule):
-    """A potential with its derivatives by state and parameters, functions of (params, state, inputs)."""
+    """A potential with its derivatives by state and parameters, functions of (params, state, inputs).
+
+    `curvature_along` and `force_change` take displacements of the state as their fourth argument.
+    """
 
     value: Any
     slope: Any
     curvature: Any
     forces: Any
+    curvature_along: Any
     force_change: Any
 
 
 @functools.lru_cache(maxsize=64)
 def derivatives(potential: Potential) -> Derivatives:
-    """Of single states; `force_change` takes a displacement as its fourth argument."""
+    """Of single states; `curvature_along` takes any number of displacements, on a leading axis."""
     jax = jax_float64()
-    value, slope, curvature, forces, change = (jax.jit(f) for f in _functions(potential))
-    return Derivatives(value, slope, curvature, forces, change)
+    *local, along, change = _functions(potential)
+    return Derivatives(*map(jax.jit, (*local, jax.vmap(along, (None, None, None, 0)), change)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -34,16 +38,19 @@ def batch_derivatives(potential: Potential, driven: bool) -> Derivatives:
     """Of states, and where the system is `driven` of inputs, with a batch axis first; the parameters are shared."""
     jax = jax_float64()
     axes = (None, 0, 0 if driven else None)
-    *local, change = _functions(potential)
-    value, slope, curvature, forces = (jax.jit(jax.vmap(f, axes)) for f in local)
-    return Derivatives(value, slope, curvature, forces, jax.jit(jax.vmap(change, (*axes, 0))))
+    *local, along, change = _functions(potential)
+    moving = (jax.vmap(f, (*axes, 0)) for f in (along, change))
+    return Derivatives(*map(jax.jit, (*(jax.vmap(f, axes) for f in local), *moving)))
 
 
-def _functions(potential: Potential) -> tuple[Any, Any, Any, Any, Any]:
+def _functions(potential: Potential) -> tuple[Any, Any, Any, Any, Any, Any]:
     jax = jax_float64()
     by_params, slope = jax.grad(potential), jax.grad(potential, argnums=1)
+
+    def curvature_along(params: Any, position: Any, inputs: Any, step: Any) -> Any:
+        return jax.jvp(lambda s: slope(params, s, inputs), (position,), (step,))[1]
 
     def force_change(params: Any, position: Any, inputs: Any, step: Any) -> Any:
         return jax.jvp(lambda s: by_params(params, s, inputs), (position,), (step,))[1]
 
-    return potential, slope, jax.jacfwd(slope, argnums=1), by_params, force_change
+    return potential, slope, jax.jacfwd(slope, argnums=1), by_params, curvature_along, force_change

@@ -2,7 +2,7 @@
 
 A state is a point s. `AbstractEnergySystem` gives value, slope and curvature of the energy (nudges included) by the *free*
 coordinates, and the derivatives by the parameters. `AbstractPotentialSystem` takes all of them from one function written in
-JAX, of whole batches too; `EnergySystem` is the one that takes your function.
+JAX, of whole batches too.
 """
 
 import abc
@@ -16,11 +16,13 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
+from ..core.graph import Edges
 from ..core.module import AbstractModule
-from ..core.precision import jax_float64
-from ..core.system import AbstractSystem, Params, real_array, replaced
+from ..core.system import AbstractSystem, Params, real_array
+from .curvature_pattern import curvature_pattern
 from .derivatives import Derivatives, Potential, batch_derivatives, derivatives
-from .domains import AbstractDomain, RealSpace
+from .domains import AbstractDomain
+from .factorization import DENSE
 from .state_cost import AbstractStateTerm, Coordinates, StateTerm
 
 if TYPE_CHECKING:
@@ -195,6 +197,11 @@ class AbstractPotentialSystem(AbstractEnergySystem):
     domain: eqx.AbstractVar[AbstractDomain]
     inputs: eqx.AbstractVar[np.ndarray | None]
 
+    @property
+    @abc.abstractmethod
+    def interactions(self) -> Edges | None:
+        """Pairs of nodes that interact, where they are few: their curvature is sparse. None: it is dense."""
+
     @abc.abstractmethod
     def starts(self) -> np.ndarray:
         """`start` of every sample, batch axis first (of length 1 for a single system)."""
@@ -215,6 +222,12 @@ class AbstractPotentialSystem(AbstractEnergySystem):
         return np.asarray(derivatives(self.potential).slope(params, position, self.inputs)).ravel()[self.free]
 
     def bare_curvature(self, params: Params, position: np.ndarray) -> Matrix:
+        """Dense; of a large system whose interactions are declared sparse, from a few products with displacements."""
+        if self.interactions is not None and len(self.free) > DENSE:
+            held = np.delete(np.arange(position.size), self.free)
+            pattern = curvature_pattern(self.interactions, self.state_shape, tuple(held.tolist()))
+            along = derivatives(self.potential).curvature_along
+            return pattern.assemble(np.asarray(along(params, position, self.inputs, pattern.displacements)))
         matrix = np.asarray(derivatives(self.potential).curvature(params, position, self.inputs))
         return matrix.reshape(position.size, position.size)[np.ix_(self.free, self.free)]
 
@@ -236,133 +249,6 @@ class AbstractPotentialSystem(AbstractEnergySystem):
         return bare + sum(beta * term.values(positions) for term, beta in self.nudges)
 
 
-class EnergySystem(AbstractPotentialSystem):
-    """Any smooth energy of real coordinates: bring your own potential.
-
-    Args:
-        potential: `potential(params, state, inputs) -> scalar`, written with `jax.numpy`; `params` is a dict of arrays,
-            `state` an array of shape `shape`, `inputs` an array or None. Forces and Hessians come from autodiff.
-        shape: of the state, node axis first.
-        params: name -> shape of the parameters.
-        inputs: shape of one sample's inputs, None for none.
-        start: where minimisations start, and where coordinates are held; None takes zeros.
-        domain: where the coordinates live: `RealSpace()` (None), `Box(low, high)` or `Torus(period)`.
-        held: a mask of shape `shape` of coordinates that keep their start: clamped nodes, or one that fixes a gauge (an
-            energy that does not change under a common phase has a flat direction; hold one phase).
-
-    Raises:
-        TypeError, ValueError: bad shapes; a start outside the domain; a potential that does not return a scalar, before
-            anything is solved.
-
-    Example:
-        >>> import jax.numpy as jnp, qeqprop as qp
-        >>> well = qp.classical.EnergySystem(
-        ...     lambda p, s, x: (s**4).sum() / 4 + p["k"] @ s**2 / 2 - p["f"] @ s, (2,), {"k": (2,), "f": (2,)})
-        >>> params = {"k": [1.0, 2.0], "f": [0.5, -1.0]}
-        >>> out = qp.ep_gradient(well, params, qp.classical.StateCost(lambda s, y: (s[0] - y) ** 2), 1.0)
-        >>> print(out.grad["f"][:1].round(6))
-        [-0.748749]
-    """
-
-    potential: Potential = eqx.field(static=True)
-    shape: tuple[int, ...] = eqx.field(static=True)
-    shapes: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
-    sample_shape: tuple[int, ...] | None = eqx.field(static=True)
-    domain: AbstractDomain
-    origin: np.ndarray
-    held: np.ndarray
-    inputs: np.ndarray | None
-    nudges: tuple[Nudge, ...]
-
-    def __init__(
-        self,
-        potential: Potential,
-        shape: tuple[int, ...],
-        params: Mapping[str, tuple[int, ...]],
-        *,
-        inputs: tuple[int, ...] | None = None,
-        start: ArrayLike | None = None,
-        domain: AbstractDomain | None = None,
-        held: ArrayLike | None = None,
-    ):
-        if not callable(potential):
-            raise TypeError(f"Argument `potential` must be callable, but is {type(potential).__name__}.")
-        if not isinstance(params, Mapping) or not params:
-            raise TypeError("Argument `params` must be a non-empty dict {name: shape}.")
-        self.potential = potential
-        self.shape = _check_shape(shape, "shape")
-        self.shapes = tuple((str(name), _check_shape(s, f"params[{name!r}]")) for name, s in params.items())
-        self.sample_shape = None if inputs is None else _check_shape(inputs, "inputs")
-        self.domain = RealSpace() if domain is None else domain
-        self.origin = _check_start(start, self.shape, self.domain)
-        self.held = _check_mask(held, self.shape)
-        self.inputs = None if self.sample_shape is None else np.zeros(self.sample_shape)
-        self.nudges = ()
-        self._check_scalar()
-
-    def _check_scalar(self) -> None:
-        jax = jax_float64()
-        zeros = {name: np.zeros(shape) for name, shape in self.shapes}
-        out = jax.eval_shape(self.potential, zeros, self.origin, self.inputs)
-        if getattr(out, "shape", None) != ():
-            raise ValueError(f"Argument `potential` must return a scalar, but returns {out}.")
-
-    @property
-    def param_shapes(self) -> dict[str, tuple[int, ...]]:
-        return dict(self.shapes)
-
-    @property
-    def input_shape(self) -> tuple[int, ...] | None:
-        return self.sample_shape
-
-    @property
-    def state_shape(self) -> tuple[int, ...]:
-        return self.shape
-
-    @property
-    def free(self) -> np.ndarray:
-        return np.flatnonzero(~self.held)
-
-    def starts(self) -> np.ndarray:
-        return np.repeat(self.origin[None], self.batch_size or 1, axis=0)
-
-    def with_inputs(self, inputs: ArrayLike) -> "EnergySystem":
-        """The system with its inputs set; a leading axis is the batch axis."""
-        if self.sample_shape is None:
-            raise ValueError("Argument `inputs` must be None: this system takes no inputs.")
-        return replaced(self, inputs=check_inputs(inputs, self.sample_shape))
-
-    def init_params(self, rng: np.random.Generator | int) -> Params:
-        """Normal random numbers."""
-        rng = np.random.default_rng(rng)
-        return {name: rng.normal(size=shape) for name, shape in self.shapes}
-
-    def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {shape}" for name, shape in self.shapes)
-        return f"EnergySystem(coordinates {self.shape}, parameters {shapes})"
-
-
-def _check_start(start: ArrayLike | None, shape: tuple[int, ...], domain: AbstractDomain) -> np.ndarray:
-    if not isinstance(domain, AbstractDomain):
-        raise TypeError(f"Argument `domain` must be RealSpace(), Box(...) or Torus(...), but is {domain!r}.")
-    low, high = domain.bounds(shape)
-    if start is None:
-        return np.clip(np.zeros(shape), low, high)
-    origin = real_array(start, "start", shape)
-    if np.any((origin < low) | (origin > high)):
-        raise ValueError(f"Argument `start` must lie in the domain {domain}, but is {origin.tolist()}.")
-    return origin
-
-
-def _check_mask(held: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
-    mask = np.zeros(shape, bool) if held is None else np.asarray(held)
-    if mask.dtype != bool or mask.shape != shape:
-        raise ValueError(
-            f"Argument `held` must be a mask (bool) of shape {shape}, but is {mask.dtype} of shape {mask.shape}."
-        )
-    return mask
-
-
 def check_inputs(inputs: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     """`inputs` as finite float64 numbers of the shape of one sample, or with a batch axis in front."""
     array = real_array(inputs, "inputs")
@@ -375,9 +261,3 @@ def check_inputs(inputs: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
 
 def _arrays(tree: Mapping[str, Any]) -> Params:
     return {name: np.asarray(value) for name, value in tree.items()}
-
-
-def _check_shape(shape: Any, name: str) -> tuple[int, ...]:
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise TypeError(f"Argument `{name}` must be a tuple of sizes, but is {shape!r}.")
-    return shape

@@ -79,12 +79,17 @@ def minimize(
         matrix = system.curvature(params, here.position)
         local = _curvature(system, matrix, here.position)
         newton += 1
-        if local.shift and here.size <= tolerance * local.noise:  # stationary, and no minimum
+        stationary = here.size <= tolerance * local.noise
+        if local.shift and (
+            stationary or stalls
+        ):  # at a saddle point, or so near that the energy does not fall any more
             away = _downhill(system, params, here, matrix)
-            if away is None:
-                return Minimum(here.position, here.slope, local, newton, chord, converged=True, definite=False)
-            here, stalls = away, 0
-            continue
+            if away is not None:
+                here, stalls = away, 0
+                continue
+            if stationary or stalls > STALLS:
+                converged = here.size <= 1e3 * tolerance * local.noise
+                return Minimum(here.position, here.slope, local, newton, chord, converged, definite=False)
         here, advanced = _line_search(system, params, here, local)
         local = Curvature(local.factor, local.shift, _noise(system, matrix, here.position))
         stalls = 0 if advanced else stalls + 1

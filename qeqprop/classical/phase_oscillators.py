@@ -7,12 +7,13 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core.graph import Edges, check_count, check_edges, check_nodes
+from ..core.graph import Edges
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
-from ..core.system import Params, real_array, replaced
+from ..core.system import Params, real_array
 from .domains import Torus
-from .energy import AbstractPotentialSystem, Nudge, check_inputs
+from .energy import Nudge
+from .oscillator_layout import AbstractOscillators, Layout, driven_at
 
 
 class _PhasePotential(AbstractModule):
@@ -26,8 +27,7 @@ class _PhasePotential(AbstractModule):
     def __call__(self, params: Any, phases: Any, inputs: Any) -> Any:
         import jax.numpy as jnp
 
-        if self.driven:
-            phases = phases.at[np.asarray(self.driven)].set(inputs)
+        phases = driven_at(phases, self.driven, inputs)
         i, j = np.array(self.edges, dtype=int).reshape(-1, 2).T
         energy = -jnp.sum(params["J"] * jnp.cos(phases[i] - phases[j]))
         if "h" in params:
@@ -38,14 +38,16 @@ class _PhasePotential(AbstractModule):
         return energy - self.injection * jnp.sum(jnp.cos(2 * phases))
 
 
-class PhaseOscillators(AbstractPotentialSystem):
+class PhaseOscillators(AbstractOscillators):
     r"""Oscillators locked in phase, on any graph:
 
     .. math:: E = -\sum_{(ij)} J_{ij} \cos(\phi_i - \phi_j) - \sum_i h_i \cos(\phi_i - \psi_i) - \sum_i \omega_i \phi_i ,
 
     each edge once. The dynamics d(phi)/dt = -dE/d(phi) is Kuramoto's model (with omega = 0 the relaxation of an XY model),
     and a minimum of E is a stable phase-locked state. Without fields and driven oscillators the common phase is free:
-    oscillator 0 then keeps its start, and the frequencies count in the frame that rotates with their mean.
+    oscillator 0 then keeps its start, and phases are those relative to it. Frequencies whose mean is not zero then have no
+    fixed point but in the frame that rotates with the mean, and there they count: the mean itself moves nothing, and its
+    gradient is zero. With fields or driven oscillators frequencies are those relative to the reference signals.
 
     There are many minima as soon as couplings compete. Gradients are those of the branch that the start leads to.
 
@@ -71,10 +73,9 @@ class PhaseOscillators(AbstractPotentialSystem):
 
     potential: _PhasePotential = eqx.field(static=True)
     domain: Torus
-    n_nodes: int = eqx.field(static=True)
+    layout: Layout
     fields: bool = eqx.field(static=True)
     frequencies: bool = eqx.field(static=True)
-    origin: np.ndarray
     inputs: np.ndarray | None
     nudges: tuple[Nudge, ...]
 
@@ -88,26 +89,14 @@ class PhaseOscillators(AbstractPotentialSystem):
         driven: Sequence[int] = (),
         start: ArrayLike | None = None,
     ):
-        self.n_nodes = check_count(n_nodes, "n_nodes")
-        held = check_nodes(driven, "driven", self.n_nodes)
         jax_float64()
-        common = not fields and not held
-        self.potential = _PhasePotential(check_edges(edges, self.n_nodes), held, common, 0.0)
-        self.domain = Torus()
         self.fields, self.frequencies = bool(fields), bool(frequencies)
-        self.origin = np.zeros(self.n_nodes) if start is None else real_array(start, "start", (self.n_nodes,))
-        self.inputs = np.zeros(len(held)) if held else None
+        self.layout = Layout.of(n_nodes, edges, driven, start, np.zeros(()), None if self.fields else (0,))
+        common = bool(self.layout.gauge)
+        self.potential = _PhasePotential(self.layout.edges, self.layout.driven, common, 0.0)
+        self.domain = Torus()
+        self.inputs = None if self.input_shape is None else np.zeros(self.input_shape)
         self.nudges = ()
-
-    @property
-    def edges(self) -> Edges:
-        """Pairs of coupled oscillators."""
-        return self.potential.edges
-
-    @property
-    def driven(self) -> tuple[int, ...]:
-        """Oscillators whose phases are the inputs."""
-        return self.potential.driven
 
     @property
     def param_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -115,30 +104,10 @@ class PhaseOscillators(AbstractPotentialSystem):
         fields = {"h": nodes, "psi": nodes} if self.fields else {}
         return {"J": (len(self.edges),), **fields, **({"omega": nodes} if self.frequencies else {})}
 
-    @property
-    def input_shape(self) -> tuple[int, ...] | None:
-        return (len(self.driven),) if self.driven else None
-
-    @property
-    def state_shape(self) -> tuple[int, ...]:
-        return (self.n_nodes,)
-
-    @property
-    def free(self) -> np.ndarray:
-        held = [0] if self.potential.common else list(self.driven)
-        return np.delete(np.arange(self.n_nodes), held)
-
-    def starts(self) -> np.ndarray:
-        return _driven_starts(self.origin, self.driven, self.inputs, self.batch_size)
-
-    def with_inputs(self, inputs: ArrayLike) -> "PhaseOscillators":
-        """The network with the phases of its driven oscillators set; a leading axis is the batch axis."""
-        return replaced(self, inputs=_driving(inputs, self.input_shape))
-
     def init_params(self, rng: np.random.Generator | int) -> Params:
         """Normal couplings and fields of width 1/sqrt(mean degree), uniform reference phases, frequencies of width 0.1."""
         rng = np.random.default_rng(rng)
-        width = 1 / np.sqrt(max(2 * len(self.edges) / self.n_nodes, 1.0))
+        width = 1 / np.sqrt(self.layout.degree)
         drawn = {name: width * rng.normal(size=shape) for name, shape in self.param_shapes.items()}
         if self.fields:
             drawn["psi"] = rng.uniform(-np.pi, np.pi, self.n_nodes)
@@ -146,13 +115,11 @@ class PhaseOscillators(AbstractPotentialSystem):
             drawn["omega"] = 0.1 * rng.normal(size=self.n_nodes)
         return drawn
 
-    def __repr__(self) -> str:
-        extras = [name for name in ("fields", "frequencies") if getattr(self, name)]
-        extras += [f"{len(self.driven)} driven"] if self.driven else []
-        return f"PhaseOscillators({', '.join([f'{self.n_nodes} oscillators', f'{len(self.edges)} edges', *extras])})"
+    def _settings(self) -> list[str]:
+        return [name for name in ("fields", "frequencies") if getattr(self, name)]
 
 
-class OscillatorIsing(AbstractPotentialSystem):
+class OscillatorIsing(AbstractOscillators):
     r"""An oscillator Ising machine: phases that an injected second harmonic drives to 0 or pi,
 
     .. math:: E = -\sum_{(ij)} J_{ij} \cos(\phi_i - \phi_j) - \sum_i h_i \cos\phi_i - K_s \sum_i \cos 2\phi_i .
@@ -180,8 +147,7 @@ class OscillatorIsing(AbstractPotentialSystem):
 
     potential: _PhasePotential = eqx.field(static=True)
     domain: Torus
-    n_nodes: int = eqx.field(static=True)
-    origin: np.ndarray
+    layout: Layout
     inputs: np.ndarray | None
     nudges: tuple[Nudge, ...]
 
@@ -194,62 +160,28 @@ class OscillatorIsing(AbstractPotentialSystem):
         driven: Sequence[int] = (),
         start: ArrayLike | None = None,
     ):
-        self.n_nodes = check_count(n_nodes, "n_nodes")
-        held = check_nodes(driven, "driven", self.n_nodes)
         strength = float(real_array(injection, "injection", ()))
         if strength < 0:
             raise ValueError(f"Argument `injection` must be 0 or above, but is {injection}.")
         jax_float64()
-        self.potential = _PhasePotential(check_edges(edges, self.n_nodes), held, False, strength)
+        self.layout = Layout.of(n_nodes, edges, driven, start, np.zeros(()), None)
+        self.potential = _PhasePotential(self.layout.edges, self.layout.driven, False, strength)
         self.domain = Torus()
-        self.origin = np.zeros(self.n_nodes) if start is None else real_array(start, "start", (self.n_nodes,))
-        self.inputs = np.zeros(len(held)) if held else None
+        self.inputs = None if self.input_shape is None else np.zeros(self.input_shape)
         self.nudges = ()
-
-    @property
-    def edges(self) -> Edges:
-        """Pairs of coupled oscillators."""
-        return self.potential.edges
-
-    @property
-    def driven(self) -> tuple[int, ...]:
-        """Oscillators whose phases are the inputs."""
-        return self.potential.driven
 
     @property
     def param_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"J": (len(self.edges),), "h": (self.n_nodes,)}
 
-    @property
-    def input_shape(self) -> tuple[int, ...] | None:
-        return (len(self.driven),) if self.driven else None
-
-    @property
-    def state_shape(self) -> tuple[int, ...]:
-        return (self.n_nodes,)
-
-    @property
-    def free(self) -> np.ndarray:
-        return np.delete(np.arange(self.n_nodes), list(self.driven))
-
-    def starts(self) -> np.ndarray:
-        return _driven_starts(self.origin, self.driven, self.inputs, self.batch_size)
-
-    def with_inputs(self, inputs: ArrayLike) -> "OscillatorIsing":
-        """The machine with the phases of its driven oscillators set; a leading axis is the batch axis."""
-        return replaced(self, inputs=_driving(inputs, self.input_shape))
-
     def init_params(self, rng: np.random.Generator | int) -> Params:
         """Normal couplings and fields of width 1/sqrt(mean degree)."""
         rng = np.random.default_rng(rng)
-        width = 1 / np.sqrt(max(2 * len(self.edges) / self.n_nodes, 1.0))
+        width = 1 / np.sqrt(self.layout.degree)
         return {name: width * rng.normal(size=shape) for name, shape in self.param_shapes.items()}
 
-    def __repr__(self) -> str:
-        return (
-            f"OscillatorIsing({self.n_nodes} oscillators, {len(self.edges)} edges, "
-            f"injection {self.potential.injection:g})"
-        )
+    def _settings(self) -> list[str]:
+        return [f"injection {self.potential.injection:g}"]
 
 
 def log_alignment(phases: Any, target: Any) -> Any:
@@ -277,18 +209,3 @@ def misalignment(phases: Any, target: Any) -> Any:
     import jax.numpy as jnp
 
     return jnp.sum(1 - jnp.cos(phases - target))
-
-
-def _driving(inputs: ArrayLike, shape: tuple[int, ...] | None) -> np.ndarray:
-    if shape is None:
-        raise ValueError("Argument `inputs` must be None: this network has no driven oscillators.")
-    return check_inputs(inputs, shape)
-
-
-def _driven_starts(
-    origin: np.ndarray, driven: tuple[int, ...], inputs: np.ndarray | None, batch_size: int | None
-) -> np.ndarray:
-    positions = np.repeat(origin[None], batch_size or 1, axis=0)
-    if inputs is not None:
-        positions[:, list(driven)] = inputs
-    return positions

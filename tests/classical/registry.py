@@ -18,9 +18,14 @@ from qeqprop.classical import (
     EnergySystem,
     ExactEnumeration,
     FlowNetwork,
+    HarmonicOscillators,
     Ising,
+    OscillatorIsing,
+    PhaseOscillators,
     ResistiveNetwork,
     StateCost,
+    StuartLandau,
+    misalignment,
 )
 from qeqprop.classical.predictive_coding import PredictiveCodingNetwork
 from qeqprop.classical.rules import half_squared_error
@@ -195,6 +200,43 @@ def _harmonic() -> Case:
     return Case("harmonic at hbar = 0", net, params, qp.ObservableCost((qp.R(2) - 0.5) ** 2))
 
 
+RING = [(0, 1), (1, 2), (2, 3), (3, 4), (4, 0), (0, 2), (1, 4)]
+
+
+def _harmonic_oscillators() -> Case:
+    rng = np.random.default_rng(14)
+    net = HarmonicOscillators(5, RING, components=2, input_sites=[1])
+    inputs, target = rng.normal(size=(3, 1, 2)), rng.normal(size=(3, 2, 2))
+    return Case(
+        "harmonic oscillators", net, net.init_params(rng), StateCost(half_squared_error, [3, 4]), target, inputs
+    )
+
+
+def _kuramoto() -> Case:
+    rng = np.random.default_rng(15)
+    net = PhaseOscillators(5, RING, fields=True, frequencies=True, driven=[0])
+    params = net.init_params(rng) | {"h": rng.uniform(1, 2, 5)}
+    inputs, target = rng.normal(size=(3, 1)), rng.uniform(-1, 1, (3, 2))
+    return Case("phase oscillators", net, params, StateCost(misalignment, [3, 4]), target, inputs)
+
+
+def _oscillator_ising() -> Case:
+    rng = np.random.default_rng(16)
+    machine = OscillatorIsing(5, RING, injection=0.5, driven=[0], start=[0, 0.1, 3.0, 3.2, 0.2])
+    params = {"J": 0.3 * rng.normal(size=7), "h": 0.3 * rng.normal(size=5)}
+    cost, target = StateCost(misalignment, [3, 4]), np.array([2.0, 1.0])
+    return Case("oscillator Ising machine", machine, params, cost, target, np.array([0.7]), agnostic=True)
+
+
+def _stuart_landau() -> Case:
+    rng = np.random.default_rng(17)
+    net = StuartLandau(5, RING, fields=True, driven=[0])
+    params = net.init_params(rng)
+    params["J"], params["f"] = 0.3 * params["J"], params["f"] + [1.5, 0.0]
+    cost, inputs = StateCost(half_squared_error, [3, 4]), rng.normal(size=(1, 2))
+    return Case("Stuart-Landau", net, params, cost, 0.5 * rng.normal(size=(2, 2)), inputs, agnostic=True)
+
+
 def _predictive_coding() -> Case:
     rng = np.random.default_rng(11)
     net = PredictiveCodingNetwork((3, 5, 4, 2))
@@ -239,6 +281,10 @@ CASES = [
         _deep_hopfield,
         _smooth_hopfield,
         _harmonic,
+        _harmonic_oscillators,
+        _kuramoto,
+        _oscillator_ising,
+        _stuart_landau,
         _predictive_coding,
         _hopfield,
         _phases,

@@ -100,9 +100,27 @@ def test_a_nudge_that_leaves_the_branch_is_flagged(batched):
     wells = EnergySystem(double_well, (1,), {"f": ()}, inputs=(1,), start=[-1.0])
     wells, params = wells.with_inputs(np.zeros((2, 1) if batched else 1)), {"f": np.array(0.1)}
     free, cost, solver = qp.equilibrate(wells, params), StateCost(lambda s, y: -s[0]), Minimizer()
-    nudged = {b: solver.solve(wells.nudged(cost.term(free.state, None), b), params, init=free) for b in (0.01, 3.0)}
+    nudged = {b: solver.solve(wells.nudged(cost.term(free.state, None), b), params, init=free) for b in (0.01, 3, 20)}
     assert nudged[0.01].status is qp.Status.OK
-    assert nudged[3.0].status is qp.Status.BRANCH_JUMP
+    assert nudged[3].status is qp.Status.BRANCH_JUMP
+    assert nudged[20].status is qp.Status.BRANCH_JUMP
+
+
+@pytest.mark.parametrize("beta", [0.5, 0.7, 1.0, 1.7, 3.0, 30.0])
+@pytest.mark.parametrize("batched", [False, True])
+def test_strong_one_sided_nudges_in_a_double_well_end_in_a_minimum(batched, beta):
+    wells = EnergySystem(
+        lambda p, s, x: ((s**2 - 1) ** 2).sum() - p["f"] * s.sum() + 0.6 * s[0] * s[1] + 0 * x.sum(),
+        (2,), {"f": ()}, inputs=(1,), start=[-1.0, 0.9],
+    )  # fmt: skip
+    wells, params = wells.with_inputs(np.zeros((2, 1) if batched else 1)), {"f": np.array(0.1)}
+    cost, solver, target = StateCost(lambda s, y: (s[0] - y) ** 2), Minimizer(), np.ones(2) if batched else 1.0
+    free = solver.solve(wells, params)
+    nudged = solver.solve(wells.nudged(cost.term(free.state, target), beta), params, init=free)
+    assert nudged.status is (qp.Status.BRANCH_JUMP if beta > 0.6 else qp.Status.OK)
+    assert np.max(nudged.residual) < 1e-12
+    if not batched:
+        assert nudged.stats["smallest_curvature"] > 0.5
 
 
 def test_unstable_nudges_of_a_batch_are_refused_with_the_limit():

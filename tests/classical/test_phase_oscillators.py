@@ -49,14 +49,14 @@ def test_locked_states_balance_kuramoto_s_equation():
     for (i, j), coupling in zip(RING, params["J"], strict=True):
         drift[i] += coupling * np.sin(phases[j] - phases[i])
         drift[j] += coupling * np.sin(phases[i] - phases[j])
-    assert phases[0] == LOCKED.origin[0]
+    assert phases[0] == LOCKED.start()[0]
     np.testing.assert_allclose(drift, params["omega"].mean(), atol=1e-12)
 
 
 def test_a_common_phase_and_a_common_frequency_change_nothing():
     system, params, *_ = CASES["locked"]
     gaps = np.diff(qp.equilibrate(system, params).state.position)
-    turned = PhaseOscillators(6, RING, frequencies=True, start=system.origin + 0.5)
+    turned = PhaseOscillators(6, RING, frequencies=True, start=system.start() + 0.5)
     again = qp.equilibrate(turned, {**params, "omega": params["omega"] + 3.0})
     np.testing.assert_allclose(np.diff(again.state.position), gaps, atol=1e-12)
 
