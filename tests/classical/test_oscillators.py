@@ -86,7 +86,7 @@ def test_the_common_phase_of_free_amplitudes_is_fixed_and_changes_no_gradient():
 
 def test_a_common_phase_that_nothing_fixes_is_refused():
     net = StuartLandau(3, [(1, 2)])  # oscillator 0 is below its onset, and at rest
-    with pytest.raises(qp.EquilibriumError, match="degenerate|unconverged"):
+    with pytest.raises(qp.EquilibriumError, match=r"degenerate|unconverged"):
         qp.equilibrate(net, {"mu": [-1.0, 1.0, 1.0], "J": [0.5]}, solver=Minimizer(max_iterations=30))
 
 
