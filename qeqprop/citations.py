@@ -35,6 +35,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "ParallelTempering": ("hukushima1996exchange",),
     "PredictiveCodingNetwork": ("whittington2017approximation", "kerjan2026training"),
     "ResistiveNetwork": ("kendall2020training", "scellier2024fast"),
+    "ShockleyNetwork": ("kendall2020training",),
     "SimulatedAnnealing": ("laydevant2024training",),
     "SpinNetwork": ("scellier2024quantum", "wanjura2025quantum"),
     "ThermalPureStates": ("sugiura2013canonical", "meyer2021hutch"),

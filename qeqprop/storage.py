@@ -30,6 +30,7 @@ _CLASSES = {
     "SpinEnsemble": "classical.spin_ensemble",
     "AdiabaticPreparation": "quantum.adiabatic",
     "Estimate": "core.estimate",
+    "DiodeModel": "classical.diode_model",
     "SpiceCheck": "classical.spice",
     "LayeredState": "classical.layered",
     "CircuitState": "classical.resistive",

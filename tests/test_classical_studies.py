@@ -15,7 +15,7 @@ SCRIPTS = sorted(FOLDER.glob("*.py"))
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_study_runs_and_leaves_its_results_alone(script):
     if "ngspice" in script.read_text() and shutil.which("ngspice") is None:
-        pytest.skip("ngspice is not installed")
+        pytest.skip("ngspice is not installed: apt-get install ngspice")
     before = {path: path.read_bytes() for path in FOLDER.iterdir() if path.is_file()}
     environment = os.environ | {"PYTHONPATH": str(FOLDER.parent), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(script), "--quick"]

@@ -14,6 +14,7 @@ _NAMES = {
     "continual": ["ContinualStep", "continual_step", "fit_continual"],
     "convolution": ["Convolution"],
     "deep_resistive": ["DeepResistiveNetwork"],
+    "diode_model": ["DiodeModel"],
     "discrete_time": ["DiscreteTime", "backpropagation_through_time", "nudged_updates"],
     "domains": ["Box", "RealSpace", "Torus"],
     "elastic": ["ElasticNetwork"],
@@ -39,7 +40,8 @@ _NAMES = {
     "rigidity": ["RigidityReport", "rigidity_report"],
     "rules": ["RULES", "LearningRule"],
     "spin_ensemble": ["SpinEnsemble"],
-    "spice": ["DiodeModel", "SpiceCheck", "check_with_ngspice", "to_spice"],
+    "shockley": ["ShockleyNetwork"],
+    "spice": ["SpiceCheck", "check_with_ngspice", "to_spice"],
     "stationary_action": ["StationaryAction"],
     "stuart_landau": ["StuartLandau"],
     "state_cost": ["Coordinates", "StateCost"],
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     from .continual import ContinualStep, continual_step, fit_continual
     from .convolution import Convolution
     from .deep_resistive import DeepResistiveNetwork
+    from .diode_model import DiodeModel
     from .discrete_time import DiscreteTime, backpropagation_through_time, nudged_updates
     from .domains import Box, RealSpace, Torus
     from .elastic import ElasticNetwork
@@ -98,7 +101,8 @@ if TYPE_CHECKING:
     from .resistive import CircuitState, Diode, ResistiveNetwork
     from .rigidity import RigidityReport, rigidity_report
     from .rules import RULES, LearningRule
-    from .spice import DiodeModel, SpiceCheck, check_with_ngspice, to_spice
+    from .shockley import ShockleyNetwork
+    from .spice import SpiceCheck, check_with_ngspice, to_spice
     from .spin_ensemble import SpinEnsemble
     from .state_cost import Coordinates, StateCost
     from .stationary_action import StationaryAction

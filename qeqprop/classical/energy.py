@@ -154,6 +154,10 @@ class AbstractEnergySystem(AbstractSystem):
         """The factorised curvature of this system from that of the free one."""
         return known
 
+    def _approached(self, params: Params, position: np.ndarray) -> np.ndarray:
+        """Where Newton's method had better start than at `position`, if the system knows."""
+        return position
+
     def energy(self, params: Params, state: Any) -> Estimate:
         """The energy of a state, nudges included; of a batch, which only potentials have, of every sample."""
         if isinstance(self, AbstractPotentialSystem) and getattr(state, "batched", False):

@@ -88,7 +88,9 @@ class Minimizer(AbstractSolver):
             if known is not None:
                 known = system._inherited(known)
                 check_nudge(system, position, known)
-        found = minimize(system, params, position, known, self.tolerance, self.max_iterations)
+        found = minimize(
+            system, params, system._approached(params, position), known, self.tolerance, self.max_iterations
+        )
         energy = system.value(params, found.position)
         stats: dict[str, Any] = {"newton_steps": found.newton_steps, "chord_steps": found.chord_steps}
         status = _status(system, params, found, stats)

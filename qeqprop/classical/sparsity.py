@@ -43,8 +43,13 @@ class EdgePattern(NamedTuple):
         indptr = np.concatenate([[0], np.cumsum(counts)])
         return cls(free, kept, slot, flat % size, indptr)
 
-    def assemble(self, blocks: np.ndarray) -> sp.csc_array:
-        """The matrix of sum_e 1/2 (s_i - s_j)^T B_e (s_i - s_j), with blocks B of shape (n_edges, dim, dim)."""
-        entries = np.concatenate([blocks, blocks, -blocks, -blocks]).ravel()[self.kept]
+    def assemble(self, blocks: np.ndarray, gains: np.ndarray | float = 1.0) -> sp.csc_array:
+        """The matrix of sum_e 1/2 (a_e s_i - s_j)^T B_e (a_e s_i - s_j), with blocks B of shape (n_edges, dim, dim).
+
+        Args:
+            gains: a_e, broadcast against the blocks.
+        """
+        mixed = gains * blocks
+        entries = np.concatenate([gains * mixed, blocks, -mixed, -mixed]).ravel()[self.kept]
         data = np.bincount(self.slot, entries, len(self.indices))
         return sp.csc_array((data, self.indices, self.indptr), shape=(len(self.free),) * 2)

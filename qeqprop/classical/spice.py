@@ -1,7 +1,8 @@
 """Resistive networks as SPICE netlists, and their voltages checked with ngspice.
 
 Ideal diodes become Shockley diodes, I = I_s (exp(v / (n V_T)) - 1), with so small an emission coefficient n that they
-switch within n V_T ln(I/I_s), some 1e-4 volts: the voltages tend to the ideal ones linearly in n. An amplifier of voltage
+conduct at n V_T ln(I/I_s), some 1e-4 volts: the voltages tend to the ideal ones linearly in n. Those of a `ShockleyNetwork`
+are written as they are. An amplifier of voltage
 gain A and current gain c is a voltage-controlled voltage source (E), a current probe (V), and a current-controlled current
 source (F).
 """
@@ -21,29 +22,14 @@ from ..core.module import AbstractModule
 from ..core.solver import AbstractSolver, equilibrate
 from ..core.system import AbstractSystem, Params
 from .deep_resistive import DeepResistiveNetwork
+from .diode_model import DiodeModel
 from .resistive import Diode, ResistiveNetwork
+from .shockley import ShockleyNetwork
 
 OPTIONS = ".options reltol=1e-9 abstol=1e-15 vntol=1e-12 gmin=1e-18"
 """Tolerances of ngspice that leave its error below that of the diodes."""
-
-
-class DiodeModel(NamedTuple):
-    """A Shockley diode at 27 C.
-
-    Attributes:
-        emission: emission coefficient n. A real diode has 1 to 2; the default is nearly ideal.
-        saturation: saturation current I_s in amperes.
-    """
-
-    emission: float = 1e-4
-    saturation: float = 1e-14
-
-    def check(self) -> "DiodeModel":
-        """Refuse what is no diode."""
-        for name, value in self._asdict().items():
-            if not 0 < value < np.inf:
-                raise ValueError(f"Argument `diode` must have a positive, finite `{name}`, but has {value!r}.")
-        return self
+NGSPICE_THERMAL_VOLTAGE = 1.38064852e-23 * 300.15 / 1.6021766208e-19
+"""k T / e in ngspice, which has the constants of CODATA 2014: 3e-7 less than ours."""
 
 
 class Amplifier(NamedTuple):
@@ -166,7 +152,20 @@ def _layered(net: DeepResistiveNetwork, params: Params) -> Circuit:
     )
 
 
-_CIRCUITS: dict[type, Callable[[Any, Params], Circuit]] = {ResistiveNetwork: _general, DeepResistiveNetwork: _layered}
+_CIRCUITS: dict[type, Callable[[Any, Params], Circuit]] = {
+    ResistiveNetwork: _general,
+    DeepResistiveNetwork: _layered,
+    ShockleyNetwork: lambda net, params: _CIRCUITS[type(net.net)](net.net, params),
+}
+
+
+def _model_of(system: AbstractSystem, diode: DiodeModel | None) -> DiodeModel:
+    """The diodes of a netlist: those of the system where it has real ones."""
+    if not isinstance(system, ShockleyNetwork):
+        return (DiodeModel() if diode is None else diode).check()
+    if diode is not None:
+        raise ValueError(f"Argument `diode` must be None: the network has diodes of its own, {system.diode}.")
+    return system.diode
 
 
 def circuit_of(
@@ -183,7 +182,8 @@ def circuit_of(
     """
     if type(system) not in _CIRCUITS:
         raise TypeError(
-            f"Argument `system` must be a ResistiveNetwork or DeepResistiveNetwork, but is {type(system).__name__}."
+            "Argument `system` must be a ResistiveNetwork, DeepResistiveNetwork or ShockleyNetwork, but is "
+            f"{type(system).__name__}."
         )
     checked = system.check_params(params)
     driven: Any = system if inputs is None else system.with_inputs(inputs)
@@ -209,11 +209,12 @@ def to_spice(
     Node k of the network is `nk`; a grounded one is `0`.
 
     Args:
-        system: a `ResistiveNetwork` or `DeepResistiveNetwork`.
+        system: a `ResistiveNetwork`, `DeepResistiveNetwork` or `ShockleyNetwork`.
         params: its conductances (and currents).
         path: of the file.
         inputs: of one sample.
-        diode: the Shockley model of the diodes; None takes the nearly ideal `DiodeModel()`.
+        diode: the Shockley model of ideal diodes; None takes the nearly ideal `DiodeModel()`. A `ShockleyNetwork` has its
+            own.
         reduced: write the Norton equivalent, see `circuit_of`.
 
     Example:
@@ -228,7 +229,7 @@ def to_spice(
         D0 n1 b0 d
         VB0 b0 0 0.69999999999999996
     """
-    model = (DiodeModel() if diode is None else diode).check()
+    model = _model_of(system, diode)
     target = Path(path)
     target.write_text(circuit_of(system, params, inputs, reduced=reduced).netlist(f"* {system!r}", model))
     return target
@@ -287,12 +288,13 @@ def check_with_ngspice(
     """
     if shutil.which("ngspice") is None:
         raise RuntimeError("ngspice was not found. Install it (Debian, Ubuntu: apt-get install ngspice; macOS: brew).")
-    model = (DiodeModel() if diode is None else diode).check()
+    model = _model_of(system, diode)
     circuit = circuit_of(system, params, inputs, reduced=reduced)
     started = os.times()
     state = equilibrate(system, params, solver=solver, inputs=inputs).state
     ended = os.times()
-    text = circuit.netlist(f"* {system!r}", model)
+    same = DiodeModel(model.scale / NGSPICE_THERMAL_VOLTAGE, model.saturation)
+    text = circuit.netlist(f"* {system!r}", same)
     voltages, seconds = run_ngspice(text, circuit.probes, timeout)
     ours = state.position[[int(node[1:]) for node in circuit.probes]]
     gains = {amplifier.node: max(amplifier.voltage_gain, 1.0) for amplifier in circuit.amplifiers}

@@ -14,6 +14,7 @@ from qeqprop.classical import (
     DeepHopfield,
     DeepResistiveNetwork,
     Diode,
+    DiodeModel,
     ElasticNetwork,
     EnergySystem,
     ExactEnumeration,
@@ -23,6 +24,7 @@ from qeqprop.classical import (
     OscillatorIsing,
     PhaseOscillators,
     ResistiveNetwork,
+    ShockleyNetwork,
     StateCost,
     StuartLandau,
     misalignment,
@@ -154,17 +156,26 @@ def _flow() -> Case:
     return Case("flow", net, params, cost, np.array([-1.0, 1.5]), np.array([1.0, 0.5]), agnostic=True)
 
 
-def _resistive() -> Case:
-    rng = np.random.default_rng(5)
+def _circuit(rng: np.random.Generator) -> tuple[ResistiveNetwork, Params, StateCost]:
     edges = [(0, 3), (1, 3), (1, 4), (2, 4), (3, 4), (3, 5), (4, 6), (5, 6), (5, 7), (6, 7), (4, 5)]
     diodes = [Diode(4, None, 0.1), Diode(None, 5, 0.0), Diode(6, 7, 0.0)]
     net = ResistiveNetwork(8, edges, sources=[0, 1], grounded=[2], diodes=diodes, currents=[6])
     params = {"g": rng.uniform(0.5, 2.0, len(edges)), "i": np.array([-0.4])}
-    cost = StateCost(half_squared_error, [5, 7])
+    return net, params, StateCost(half_squared_error, [5, 7])
+
+
+def _resistive() -> Case:
+    net, params, cost = _circuit(np.random.default_rng(5))
     return Case(
         "resistive with diodes", net, params, cost, np.array([4.0, -4.0]), np.array([1.0, -0.8]),
         step=1e-4, across=0.2, agnostic=True,
     )  # fmt: skip
+
+
+def _shockley() -> Case:
+    ideal, params, cost = _circuit(np.random.default_rng(14))
+    net = ShockleyNetwork(ideal, DiodeModel(2.0, 1e-6))
+    return Case("Shockley diodes", net, params, cost, np.array([4.0, -4.0]), np.array([1.0, -0.8]), agnostic=True)
 
 
 def _deep_resistive() -> Case:
@@ -277,6 +288,7 @@ CASES = [
         _sheared,
         _flow,
         _resistive,
+        _shockley,
         _deep_resistive,
         _deep_hopfield,
         _smooth_hopfield,

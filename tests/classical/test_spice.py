@@ -12,7 +12,9 @@ from qeqprop.classical.spice import circuit_of
 
 from .test_resistive import random_network
 
-needs_ngspice = pytest.mark.skipif(shutil.which("ngspice") is None, reason="ngspice is not installed")
+needs_ngspice = pytest.mark.skipif(
+    shutil.which("ngspice") is None, reason="ngspice is not installed: apt-get install ngspice"
+)
 
 
 def layered(**gains):
