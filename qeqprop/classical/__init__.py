@@ -32,6 +32,7 @@ _NAMES = {
     "ising": ["Ising"],
     "lagrangian": ["LagrangianSystem"],
     "layered": ["LayeredState"],
+    "layered_phases": ["LayeredPhaseOscillators", "aligned_log_alignment", "aligned_misalignment"],
     "minimize": ["Minimizer"],
     "prediction_sweeps": ["PredictionSweeps"],
     "predictive_coding": ["LayeredActivities", "PredictiveCodingNetwork"],
@@ -46,6 +47,7 @@ _NAMES = {
     "stuart_landau": ["StuartLandau"],
     "state_cost": ["Coordinates", "StateCost"],
     "tempering": ["ParallelTempering"],
+    "unit_vectors": ["Alignment"],
     "trajectories": ["ErrorProcess", "nudged_velocities", "recurrent_backpropagation"],
     "vector_field": ["FieldState", "VectorField"],
 }
@@ -94,6 +96,7 @@ if TYPE_CHECKING:
     from .ising import Ising
     from .lagrangian import LagrangianSystem
     from .layered import LayeredState
+    from .layered_phases import LayeredPhaseOscillators, aligned_log_alignment, aligned_misalignment
     from .minimize import Minimizer
     from .phase_oscillators import OscillatorIsing, PhaseOscillators, log_alignment, misalignment
     from .prediction_sweeps import PredictionSweeps
@@ -109,4 +112,5 @@ if TYPE_CHECKING:
     from .stuart_landau import StuartLandau
     from .tempering import ParallelTempering
     from .trajectories import ErrorProcess, nudged_velocities, recurrent_backpropagation
+    from .unit_vectors import Alignment
     from .vector_field import FieldState, VectorField

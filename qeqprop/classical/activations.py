@@ -11,26 +11,29 @@ the box; Zhang and Brand, NeurIPS 30 (2017), for the energy of an activation, G 
 import abc
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ..core.precision import jax_float64
+from .interactions import Shape
 
 
 class AbstractActivation(abc.ABC):
     """The own energy G of the units of a layer; hashable. Fields F and states are arrays, batch axis first."""
 
     curvature: float
-    """The least second derivative of G."""
+    """The least second derivative of G; of units on a curve the unit of their residuals."""
+    curved: ClassVar[bool]
+    """Whether the units live on a curve, so that no straight way leads from one state to another."""
 
     @abc.abstractmethod
     def settle(self, field: Any, stiffness: Any, at: Any) -> Any:
         """The minimum of G(s) + stiffness s^2/2 - field s; where that has no closed form, a Newton step from `at` to it."""
 
     @abc.abstractmethod
-    def slope(self, field: Any, stiffness: Any, at: Any) -> Any:
-        """The derivative of that minimum, which is `at`, by the field."""
+    def response(self, field: Any, stiffness: Any, at: Any, change: Any) -> Any:
+        """How that minimum, which is `at`, moves with a change of the field."""
 
     @abc.abstractmethod
     def potential(self, at: Any) -> Any:
@@ -40,8 +43,42 @@ class AbstractActivation(abc.ABC):
     def bounds(self, size: int) -> tuple[Any, Any]:
         """Lowest and highest values of the units, shapes (size,), at which their equilibrium has a kink; infinite if none."""
 
+    @abc.abstractmethod
+    def rest(self, shape: Shape) -> np.ndarray:
+        """Where the units of a layer start."""
 
-class AbstractClipped(AbstractActivation):
+    @abc.abstractmethod
+    def bias_shape(self, shape: Shape) -> Shape:
+        """Shape of the biases of a layer: the first axes of its own."""
+
+    @abc.abstractmethod
+    def between(self, start: Any, end: Any, part: Any) -> tuple[Any, Any]:
+        """The way from one state to another: where it is after a part of it (0 to 1), and the velocity there."""
+
+
+class AbstractScalar(AbstractActivation):
+    """Units that are numbers: they start at zero, and have one bias each, or one a channel."""
+
+    curved: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def slope(self, field: Any, stiffness: Any, at: Any) -> Any:
+        """The derivative of the minimum, which is `at`, by the field."""
+
+    def response(self, field: Any, stiffness: Any, at: Any, change: Any) -> Any:
+        return self.slope(field, stiffness, at) * change
+
+    def rest(self, shape: Shape) -> np.ndarray:
+        return np.zeros(shape)
+
+    def bias_shape(self, shape: Shape) -> Shape:
+        return shape[:1]
+
+    def between(self, start: Any, end: Any, part: Any) -> tuple[Any, Any]:
+        return start + part * (end - start), end - start
+
+
+class AbstractClipped(AbstractScalar):
     """G(s) = curvature s^2/2 between bounds: the activation clips its field."""
 
     def settle(self, field: Any, stiffness: Any, at: Any) -> Any:
@@ -82,7 +119,7 @@ class Diodes(AbstractClipped):
 
 
 @dataclass(frozen=True)
-class Smooth(AbstractActivation):
+class Smooth(AbstractScalar):
     """A smooth increasing rho, with its derivative as a function of s = rho(F), and G = integral of its inverse."""
 
     rho: Callable[[Any], Any]

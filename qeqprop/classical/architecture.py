@@ -39,6 +39,11 @@ class Architecture:
         return len(self.shapes) - 1
 
     @property
+    def curved(self) -> bool:
+        """Whether some units live on curves."""
+        return any(activation.curved for activation in self.activations)
+
+    @property
     def output_shape(self) -> Shape:
         """Shape of what is read."""
         return self.shapes[-1] if self.readout is None else (self.readout,)
@@ -63,7 +68,8 @@ class Architecture:
             for k, link in enumerate(self.interactions)
         }
         if self.biased:
-            shapes |= {f"b{layer - 1}": self.shapes[layer][:1] for layer in range(1, self.last + 1)}
+            pairs = enumerate(zip(self.activations, self.shapes[1:], strict=True))
+            shapes |= {f"b{k}": activation.bias_shape(shape) for k, (activation, shape) in pairs}
         if self.readout is not None:
             weights, biases = self.readout_names
             shapes |= {weights: (int(np.prod(self.shapes[-1])), self.readout), biases: (self.readout,)}
@@ -92,8 +98,7 @@ class Architecture:
         jax = jax_float64()
         total = jax.numpy.zeros_like(layers[layer])
         if self.biased:
-            bias = params[f"b{layer - 1}"]
-            total = total + bias.reshape(-1, *[1] * (total.ndim - 2))
+            total = total + _spread(params[f"b{layer - 1}"], total)
         for k, link in enumerate(self.interactions):
             if link.post == layer:
                 total = total + (drives[k] if link.pre == 0 else self._sent(k, params, layers[link.pre]))
@@ -117,8 +122,7 @@ class Architecture:
         for layer in range(1, self.last + 1):
             own = self.activations[layer - 1].potential(layers[layer])
             if self.biased:
-                bias = params[f"b{layer - 1}"]
-                own = own - bias.reshape(-1, *[1] * (own.ndim - 2)) * layers[layer]
+                own = own - _spread(params[f"b{layer - 1}"], own) * layers[layer]
             total = total + units[layer] * _per_sample(own)
         for k, link in enumerate(self.interactions):
             u, v = layers[link.pre], layers[link.post]
@@ -139,6 +143,11 @@ class Architecture:
     def _sent(self, k: int, params: Mapping[str, Any], u: Any) -> Any:
         link = self.interactions[k]
         return link.send(params[f"w{k}"], u).reshape(len(u), *self.shapes[link.post])
+
+
+def _spread(bias: Any, layer: Any) -> Any:
+    """Biases over the axes of a layer that share them."""
+    return bias.reshape(*bias.shape, *[1] * (layer.ndim - 1 - bias.ndim))
 
 
 def _per_sample(values: Any) -> Any:

@@ -17,12 +17,10 @@ from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .architecture import SCHEDULES
-from .block_relaxation import RUNAWAY, Relaxed, Scene, Setting, forward_pass, relaxed, response
+from .block_relaxation import ROUNDING, RUNAWAY, Relaxed, Scene, Setting, forward_pass, relaxed, response
 from .clamp import ClampTerm
 from .layered import AbstractLayeredNetwork, LayeredState, at_outputs, relaxing
 
-ROUNDING = 1e3
-"""A relaxation that stalled is converged within this many tolerances, and within this many units of rounding."""
 DTYPES = ("float64", "float32", "bfloat16")
 
 
@@ -89,7 +87,7 @@ class BlockDescent(AbstractSolver):
     def solve(
         self, system: AbstractSystem, params: Params, *, init: Equilibrium | None = None, key: Any = None
     ) -> Equilibrium:
-        """The state at rest, from `init`, a forward pass or zero."""
+        """The state at rest, from `init`, a forward pass or the layers' start."""
         net = _checked(system)
         setting, scene = posed(net, params, self.schedule, self.dtype)
         start = self._start(net, scene, init)
@@ -116,11 +114,14 @@ class BlockDescent(AbstractSolver):
         )
 
     def _start(self, net: AbstractLayeredNetwork, scene: Scene, init: Equilibrium | None) -> list[np.ndarray]:
-        """Layers 1 to L of `init`, of a forward pass, or zeros; batch axis first."""
-        shapes = [(len(scene.sources), *shape) for shape in net.architecture.shapes[1:]]
+        """Layers 1 to L of `init`, of a forward pass, or at their start; batch axis first."""
+        architecture = net.architecture
+        shapes = [(len(scene.sources), *shape) for shape in architecture.shapes[1:]]
+        if init is None and self.feedforward:
+            return list(forward_pass(architecture)(scene, [np.zeros(shape) for shape in shapes]))
         if init is None:
-            zeros = [np.zeros(shape) for shape in shapes]
-            return list(forward_pass(net.architecture)(scene, zeros)) if self.feedforward else zeros
+            pairs = zip(architecture.activations, shapes, strict=True)
+            return [np.broadcast_to(activation.rest(shape[1:]), shape) for activation, shape in pairs]
         layers = list(relaxing(net.architecture, init.state)[1:])
         if [layer.shape for layer in layers] != shapes:
             raise ValueError(

@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 
 from ..core.precision import jax_float64
 from .architecture import Architecture, Groups
+from .branches import PLACES, RISE
+from .output_pull import Pull, Reader
 
 STALLED = 20
 """Sweeps without a smaller residual after which a relaxation ends: it is at rounding, or does not converge."""
+ESCAPE = 1000
+"""The same above rounding where units are on curves: residuals grow while a state leaves a saddle point behind."""
+ROUNDING = 1e3
+"""A residual within this many units of rounding counts as being at it."""
 RUNAWAY = 1e6
 """Growth of the residual at which a relaxation ends: there is no minimum."""
-RISE = 0.05
-"""Slope in the wrong direction, relative to the largest, above which a barrier is on the way."""
-
-Reader = tuple[Callable[[Any, Any], Any], tuple[int, ...]]
-"""A cost, and the outputs that it reads."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,13 @@ Update = Callable[[int, Sequence[Any]], Any]
 
 
 def relax(
-    update: Update, weights: Sequence[Any], layers: Sequence[Any], groups: Groups, tolerance: Any, max_sweeps: Any
+    update: Update,
+    weights: Sequence[Any],
+    layers: Sequence[Any],
+    groups: Groups,
+    tolerance: Any,
+    max_sweeps: Any,
+    patience: int = STALLED,
 ) -> Loop:
     """Update group after group until no layer moves by more than `tolerance`, or the residual stalls or runs away.
 
@@ -88,16 +95,19 @@ def relax(
         weights: force per displacement of every layer.
         layers: to start from.
         tolerance: bound on the displacements, relative to the largest norm of the layer in the batch.
+        patience: sweeps without a smaller residual, above rounding, that are borne.
     """
     jax = jax_float64()
     jnp = jax.numpy
     first, *others = groups
     # After a sweep the last group is at rest. What is out of balance is in the others: with two groups in the first.
     measured = [layer for group in groups[: max(1, len(groups) - 1)] for layer in group]
-    tiny = jnp.finfo(layers[-1].dtype).tiny
+    precision = jnp.finfo(layers[-1].dtype)
+    tiny, rounding = precision.tiny, ROUNDING * float(precision.eps)
 
     def unsettled(at: Loop) -> Any:  # not a number ends it as well
-        ended = (at.stalled >= STALLED) | (at.sweeps >= max_sweeps) | (at.growth > RUNAWAY)
+        borne = jnp.where(at.best <= rounding, STALLED, patience)
+        ended = (at.stalled >= borne) | (at.sweeps >= max_sweeps) | (at.growth > RUNAWAY)
         return (at.relative > tolerance) & ~ended
 
     def sweep(at: Loop) -> Loop:
@@ -175,7 +185,8 @@ def relaxed(setting: Setting) -> Callable[..., Relaxed]:
     def solve(scene: Scene, start: Sequence[Any], tolerance: Any, max_sweeps: Any) -> Relaxed:
         low = jax.tree.map(lambda x: jnp.asarray(x, setting.dtype), (scene, tuple(start)))
         blocks = Blocks.of(setting, *low)
-        found = relax(blocks.update, blocks.weights, blocks.layers, setting.groups, tolerance, max_sweeps)
+        patience = ESCAPE if net.curved else STALLED
+        found = relax(blocks.update, blocks.weights, blocks.layers, setting.groups, tolerance, max_sweeps, patience)
         # differences of nudged forces are made of these: they get all digits that there are
         blocks, ends = Blocks.of(setting, scene, start), tuple(jnp.asarray(x, float) for x in found.layers)
         pairs = [(ends[m], blocks.layers[m]) for m in inner]
@@ -242,50 +253,13 @@ def response(setting: Setting, term: Reader | None) -> Callable[..., Any]:
             )[1]
             if layer == net.last and injected is not None:
                 moved = moved + injected
-            step = net.activations[layer - 1].slope(field, stiffness, blocks.layers[layer]) * moved
+            step = net.activations[layer - 1].response(field, stiffness, blocks.layers[layer], moved)
             return blocks.hold(step, target) if layer == net.last and term is None else step
 
         start = [jax.numpy.zeros_like(layer) for layer in blocks.layers]
         return relax(change, blocks.weights, start, setting.groups, tolerance, max_sweeps)
 
     return jax.jit(respond)
-
-
-class Pull(NamedTuple):
-    """The nudges sum_j beta_j C_j of the outputs."""
-
-    net: Architecture
-    readers: tuple[Reader, ...]
-    strengths: tuple[Any, ...]
-    targets: tuple[Any, ...]
-
-    def costs(self, outputs: Any) -> Any:
-        """Their sum, of every sample."""
-        jax = jax_float64()
-        total = jax.numpy.zeros(len(outputs), outputs.dtype)
-        for (cost, rows), strength, target in zip(self.readers, self.strengths, self.targets, strict=True):
-            over = jax.vmap(cost, in_axes=(0, None if target is None else 0))
-            total = total + strength * over(outputs[:, jax.numpy.asarray(rows)], target)
-        return total
-
-    def signal(self, outputs: Any) -> Any:
-        """The derivative by the outputs."""
-        return jax_float64().grad(lambda at: self.costs(at).sum())(outputs)
-
-    def force(self, params: Any, last: Any) -> Any:
-        """The derivative by the last layer."""
-        return jax_float64().grad(lambda at: self.costs(self.net.read(params, at)).sum())(last)
-
-    def curvature(self, last: Any) -> Any:
-        """The second derivative by the units of the last layer, (batch, n, n), where these are themselves the outputs."""
-        jax = jax_float64()
-        flat = last.reshape(len(last), -1)
-        total = jax.numpy.zeros((*flat.shape, flat.shape[1]), last.dtype)
-        for (cost, rows), strength, target in zip(self.readers, self.strengths, self.targets, strict=True):
-            at = jax.numpy.asarray(rows)
-            matrix = jax.vmap(jax.hessian(cost), in_axes=(0, None if target is None else 0))(flat[:, at], target)
-            total = total.at[:, at[:, None], at].add(strength * matrix)
-        return total
 
 
 class Blocks(NamedTuple):
@@ -358,7 +332,7 @@ class Blocks(NamedTuple):
     def softest(self) -> Any:
         """Bound from below of the outputs' curvature at the start in units of that without nudges, by Gershgorin's circles."""
         jnp, net, last = jax_float64().numpy, self.setting.architecture, self.layers[-1]
-        if not self.setting.readers or net.readout is not None:
+        if not self.setting.readers or net.readout is not None or net.activations[-1].curved:
             return jnp.ones(())
         total = jnp.broadcast_to(self.weights[-1], last.shape[1:]).ravel()
         relative = self.pull.curvature(last) / net.units[-1] / jnp.sqrt(total[:, None] * total)
@@ -385,21 +359,32 @@ class Blocks(NamedTuple):
 def _jumped(blocks: Blocks, ends: Sequence[Any], rounding: Any) -> Any:
     """Whether a barrier lies between the free state that a nudged phase started from and its end, sample by sample.
 
-    Along a line the energy is a parabola, up to the convex energy of the units: where it falls at the start and at the end,
-    it falls all the way. So the nudged energy must fall from the start (with held units at their values) to the end, and the
-    free one on the way back. From a start that is not at rest without the nudge nothing can be told, and the answer is no.
+    The nudged energy must fall from the start (with held units at their values) to the end, and the free one on the way back.
+    Along a line the energy is a parabola, up to the convex energy of the units: where it falls at the start and at the end, it
+    falls all the way. Where units are on curves it is looked at in several places of the way. From a start that is not at rest
+    without the nudge nothing can be told, and the answer is no.
     """
-    jnp, free = jax_float64().numpy, blocks.free()
+    jax = jax_float64()
+    jnp, free, net = jax.numpy, blocks.free(), blocks.setting.architecture
     begin = (*blocks.layers[:-1], blocks.hold(blocks.layers[-1], blocks.scene.values))
-    there = back = left = moved = jnp.zeros(len(ends[0]))
-    for layer, unit in enumerate(blocks.setting.architecture.units[1:], 1):
-        start, step = blocks.layers[layer], ends[layer] - blocks.layers[layer]
-        there += unit * _sums(blocks.slope(layer, begin) * (ends[layer] - begin[layer]))
-        back -= unit * _sums(free.slope(layer, ends) * step)
-        left += _squares(free.update(layer, blocks.layers) - start)
-        moved += _squares(step)
-    rises = jnp.maximum(there, back) > RISE * jnp.maximum(jnp.abs(there), jnp.abs(back)) + 4 * rounding
-    return rises & (left <= RISE**2 * moved)
+
+    def climb(of: Blocks, start: Sequence[Any], part: Any) -> Any:
+        """The slope of the energy along the way from `start` to the ends."""
+        trios = zip(net.activations, start[1:], ends[1:], strict=True)
+        ways = [activation.between(begun, end, part) for activation, begun, end in trios]
+        at = (start[0], *(place for place, _ in ways))
+        parts = enumerate(zip(net.units[1:], ways, strict=True), 1)
+        return sum(unit * _sums(of.slope(layer, at) * velocity) for layer, (unit, (_, velocity)) in parts)
+
+    there = jax.lax.map(lambda part: climb(blocks, begin, part), jnp.asarray(PLACES if net.curved else (0.0,)))
+    back = jax.lax.map(lambda part: -climb(free, blocks.layers, part), jnp.asarray(PLACES if net.curved else (1.0,)))
+
+    def rises(slopes: Any) -> Any:
+        return slopes.max(axis=0) > RISE * jnp.abs(slopes).max(axis=0) + 4 * rounding
+
+    left = sum(_squares(free.update(m, blocks.layers) - blocks.layers[m]) for m in range(1, net.last + 1))
+    moved = sum(_squares(end - start) for end, start in zip(ends[1:], blocks.layers[1:], strict=True))
+    return (rises(there) | rises(back)) & (left <= RISE**2 * moved)
 
 
 def _at_bounds(activation: Any, layer: Any) -> Any:

@@ -13,7 +13,7 @@ from ..core.system import Params
 from .activations import ACTIVATIONS
 from .architecture import Architecture
 from .energy import Nudge
-from .interactions import AbstractInteraction, Dense, Shape
+from .interactions import AbstractInteraction, Dense, Shape, check_links
 from .layered import AbstractLayeredNetwork
 
 
@@ -77,7 +77,7 @@ class DeepHopfield(AbstractLayeredNetwork):
             if value not in ACTIVATIONS:
                 raise ValueError(f"Argument `{name}` must be one of {', '.join(ACTIVATIONS)}, but is {value!r}.")
         links = [Dense(k, k + 1) for k in range(len(shapes) - 1)] if interactions is None else list(interactions)
-        _check_links(links, len(shapes))
+        check_links(links, len(shapes))
         last = activation if readout is not None else outputs
         activations = [ACTIVATIONS[activation]] * (len(shapes) - 2) + [ACTIVATIONS[last]]
         n_outputs = None if readout is None else check_count(readout, "readout")
@@ -129,15 +129,3 @@ def _shape(size: int | Sequence[int]) -> Shape:
     if len(shape) not in (1, 3):
         raise ValueError(f"Argument `sizes` must hold numbers or (channels, rows, columns), but has {size!r}.")
     return tuple(check_count(n, "sizes") for n in shape)
-
-
-def _check_links(links: Sequence[AbstractInteraction], n_layers: int) -> None:
-    for link in links:
-        if not isinstance(link, AbstractInteraction):
-            raise TypeError(f"Argument `interactions` must hold `Dense` or `Convolution`, but has {link!r}.")
-        if not 0 <= link.pre < link.post < n_layers:
-            raise ValueError(
-                f"Argument `interactions` must join layers pre < post of 0 to {n_layers - 1}, but has {link!r}."
-            )
-    if missing := set(range(1, n_layers)) - {link.post for link in links}:
-        raise ValueError(f"Argument `interactions` must reach every layer from below, but not {sorted(missing)}.")

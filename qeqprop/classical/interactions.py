@@ -7,6 +7,7 @@ receive back; a and b add to the stiffness of the units.
 """
 
 import abc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,3 +115,16 @@ class Resistors(AbstractInteraction):
     @property
     def reciprocity(self) -> float:
         return self.current_gain / self.voltage_gain
+
+
+def check_links(links: Sequence[AbstractInteraction], n_layers: int) -> None:
+    """Raise TypeError or ValueError for interactions that make no layered network."""
+    for link in links:
+        if not isinstance(link, AbstractInteraction):
+            raise TypeError(f"Argument `interactions` must hold `Dense` or `Convolution`, but has {link!r}.")
+        if not 0 <= link.pre < link.post < n_layers:
+            raise ValueError(
+                f"Argument `interactions` must join layers pre < post of 0 to {n_layers - 1}, but has {link!r}."
+            )
+    if missing := set(range(1, n_layers)) - {link.post for link in links}:
+        raise ValueError(f"Argument `interactions` must reach every layer from below, but not {sorted(missing)}.")

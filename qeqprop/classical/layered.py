@@ -147,6 +147,8 @@ class AbstractLayeredNetwork(AbstractSystem):
             return replaced(self, nudges=(*self.nudges, (term, beta)))
         if self.architecture.readout is not None:
             raise ValueError("The outputs of a readout are functions of the last layer: no Clamp can hold them.")
+        if self.architecture.activations[-1].curved:
+            raise ValueError("The outputs are unit vectors, which no Clamp can hold part of the way: use a StateCost.")
         rows = tuple(node - outputs[0] for node in nodes)
         return replaced(self, held=(rows, term.anchor + beta * (term.target - term.anchor)))
 

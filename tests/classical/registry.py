@@ -21,12 +21,14 @@ from qeqprop.classical import (
     FlowNetwork,
     HarmonicOscillators,
     Ising,
+    LayeredPhaseOscillators,
     OscillatorIsing,
     PhaseOscillators,
     ResistiveNetwork,
     ShockleyNetwork,
     StateCost,
     StuartLandau,
+    aligned_misalignment,
     misalignment,
 )
 from qeqprop.classical.predictive_coding import PredictiveCodingNetwork
@@ -231,6 +233,14 @@ def _kuramoto() -> Case:
     return Case("phase oscillators", net, params, StateCost(misalignment, [3, 4]), target, inputs)
 
 
+def _layered_phases() -> Case:
+    rng = np.random.default_rng(18)
+    net = LayeredPhaseOscillators((3, 5, 2))
+    params = {name: value + 0.1 * rng.normal(size=value.shape) for name, value in net.init_params(rng).items()}
+    cost, inputs = StateCost(aligned_misalignment, net.outputs), rng.uniform(-1, 1, (3, 3))
+    return Case("layered phase oscillators", net, params, cost, rng.uniform(-1, 1, (3, 2)), inputs)
+
+
 def _oscillator_ising() -> Case:
     rng = np.random.default_rng(16)
     machine = OscillatorIsing(5, RING, injection=0.5, driven=[0], start=[0, 0.1, 3.0, 3.2, 0.2])
@@ -295,6 +305,7 @@ CASES = [
         _harmonic,
         _harmonic_oscillators,
         _kuramoto,
+        _layered_phases,
         _oscillator_ising,
         _stuart_landau,
         _predictive_coding,

@@ -41,7 +41,7 @@ def test_an_activation_minimises_its_energy_in_a_field(name):
     moved = at
     for _ in range(50):
         moved = np.asarray(activation.settle(field + 1e-6, stiffness, moved))
-    np.testing.assert_allclose((moved - at) / 1e-6, activation.slope(field, stiffness, at), atol=1e-5)
+    np.testing.assert_allclose((moved - at) / 1e-6, activation.response(field, stiffness, at, 1.0), atol=1e-5)
 
 
 def test_a_field_is_minus_the_slope_of_the_energy():
