@@ -236,7 +236,9 @@ def _kuramoto() -> Case:
 def _layered_phases() -> Case:
     rng = np.random.default_rng(18)
     net = LayeredPhaseOscillators((3, 5, 2))
-    params = {name: value + 0.1 * rng.normal(size=value.shape) for name, value in net.init_params(rng).items()}
+    params = {
+        n: (0.5 if n[0] == "w" else 2.0) * v + 0.1 * rng.normal(size=v.shape) for n, v in net.init_params(rng).items()
+    }
     cost, inputs = StateCost(aligned_misalignment, net.outputs), rng.uniform(-1, 1, (3, 3))
     return Case("layered phase oscillators", net, params, cost, rng.uniform(-1, 1, (3, 2)), inputs)
 
