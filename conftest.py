@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -20,7 +21,14 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """As many processes as this one may use cores, and as fit into the memory."""
+    """As many processes as this one may use cores, and as fit into the memory; 0, this one, for named files alone.
+
+    To start a process takes longer than most files of tests. `-n` and PYTEST_XDIST_AUTO_NUM_WORKERS have the last word.
+    """
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return int(os.environ["PYTEST_XDIST_AUTO_NUM_WORKERS"])
+    if all(Path(argument.partition("::")[0]).is_file() for argument in config.args):
+        return 0
     try:
         cores = len(os.sched_getaffinity(0))
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
