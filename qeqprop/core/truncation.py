@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .estimate import Estimate, batch_mean, combine
+from .estimate import Estimate, batch_mean, combine, is_zero
 from .scheme import Stencil
 from .solver import Equilibrium
 
@@ -50,19 +50,26 @@ def truncation_error(
     step = batch_mean(step) if np.ndim(next(iter(phases.values())).energy.mean) else step
     change, noise = step.mean, step.stderr
     # what two standard errors explain is no truncation: the standard error of the gradient covers it
-    difference = {name: np.sqrt(np.maximum(change[name] ** 2 - (2 * noise[name]) ** 2, 0.0)) for name in change}
+    difference = {name: _beyond_noise(change[name], noise[name]) for name in change}
     relative = _norm(difference) / max(_norm(grad), 1e-300)
     shrink = shrinkage(stencil, relative)
-    own = {name: difference[name] * shrink for name in grad}
     if stencil.order == stencil.embedded_order:
-        return own
+        return {name: difference[name] * shrink for name in grad}
     straight = geometric_error(stencil, relative)
     thermodynamic = _thermodynamic_error(stencil, phases, costs)
     thermodynamic *= _straighter(relative, _relative_difference(stencil, costs), thermodynamic)
-    return {
-        name: np.maximum(np.hypot(own[name], straight * np.abs(g)), thermodynamic * np.abs(g))
-        for name, g in grad.items()
-    }
+    return {name: _joined(difference[name] * shrink, straight, thermodynamic, g) for name, g in grad.items()}
+
+
+def _beyond_noise(change: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """|change| less what two standard errors explain."""
+    return np.abs(change) if is_zero(noise) else np.sqrt(np.maximum(change**2 - (2 * noise) ** 2, 0.0))
+
+
+def _joined(own: np.ndarray, straight: float, thermodynamic: float, grad: np.ndarray) -> np.ndarray:
+    """max(sqrt(own^2 + (straight grad)^2), thermodynamic |grad|), by squares: of large arrays memory is what costs time."""
+    squares = np.square(grad)
+    return np.sqrt(np.maximum(np.square(own) + straight**2 * squares, thermodynamic**2 * squares))
 
 
 def combine_phases(stencil: Stencil, weights: Sequence[complex], forces: Mapping[complex, Estimate]) -> Estimate:
@@ -72,7 +79,7 @@ def combine_phases(stencil: Stencil, weights: Sequence[complex], forces: Mapping
 
 
 def _norm(tree: Mapping[str, np.ndarray]) -> float:
-    return float(np.sqrt(sum(np.sum(value**2) for value in tree.values())))
+    return float(np.sqrt(sum(np.vdot(value, value) for value in tree.values())))
 
 
 def shrinkage(stencil: Stencil, relative: float) -> float:
