@@ -27,6 +27,7 @@ _NAMES = {
     "hamiltonian_echo": ["HamiltonianEcho"],
     "harmonic_oscillators": ["HarmonicOscillators"],
     "heat_bath": ["HeatBath"],
+    "holomorphic": ["HolomorphicMinimizer"],
     "hopfield": ["DeepHopfield", "softmax_cross_entropy"],
     "interactions": ["Dense"],
     "ising": ["Ising"],
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
     from .hamiltonian_echo import HamiltonianEcho
     from .harmonic_oscillators import HarmonicOscillators
     from .heat_bath import HeatBath
+    from .holomorphic import HolomorphicMinimizer
     from .hopfield import DeepHopfield, softmax_cross_entropy
     from .interactions import Dense
     from .ising import Ising

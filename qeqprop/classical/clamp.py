@@ -54,8 +54,10 @@ class ClampTerm(AbstractStateTerm):
         force = self.coordinates.of_batch(reaction) if batched else self.coordinates.of(reaction)
         return Estimate.exact(_total(force * (self.target - self.anchor), batched))
 
-    def applied(self, system: Any, strength: float) -> "ClampedSystem":
+    def applied(self, system: Any, strength: complex) -> "ClampedSystem":
         """The system with these nodes held; coordinates that cannot move are refused."""
+        if isinstance(strength, complex):
+            raise ValueError("Nodes cannot be held at complex values: use a real stencil with a Clamp.")
         rows = self._rows(system)
         values = self.anchor + strength * (self.target - self.anchor)
         return ClampedSystem(system, rows, np.ravel(values))

@@ -43,9 +43,48 @@ def batch_derivatives(potential: Potential, driven: bool) -> Derivatives:
     return Derivatives(*map(jax.jit, (*(jax.vmap(f, axes) for f in local), *moving)))
 
 
+def slope_of(function: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
+    """`jax.grad` of a scalar function, that of complex numbers too, where the function is analytic."""
+    jax = jax_float64()
+
+    def slope(*arguments: Any) -> Any:
+        def along(value: Any) -> Any:
+            return function(*arguments[:argument], value, *arguments[argument + 1 :])
+
+        value, back = jax.vjp(along, arguments[argument])
+        return back(jax.numpy.ones_like(value))[0]
+
+    return slope
+
+
+def curvature_of(slope: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
+    """The derivative of a slope by the same argument; its axes stand in front."""
+    jax = jax_float64()
+    jnp = jax.numpy
+
+    def curvature(*arguments: Any) -> Any:
+        at = jnp.asarray(arguments[argument])
+        units = jnp.eye(at.size, dtype=at.dtype).reshape(at.size, *at.shape)
+
+        def along(unit: Any) -> Any:
+            def moved(value: Any) -> Any:
+                return slope(*arguments[:argument], value, *arguments[argument + 1 :])
+
+            return jax.jvp(moved, (at,), (unit,))[1]
+
+        return jax.vmap(along)(units).reshape(*at.shape, *at.shape)
+
+    return curvature
+
+
 def _functions(potential: Potential) -> tuple[Any, Any, Any, Any, Any, Any]:
     jax = jax_float64()
-    by_params, slope = jax.grad(potential), jax.grad(potential, argnums=1)
+    slope, by_params_alone = slope_of(potential, 1), slope_of(potential)
+
+    def by_params(params: Any, position: Any, inputs: Any) -> Any:
+        # of a real parameter only the real part would be kept
+        kind = jax.numpy.result_type(position, float)
+        return by_params_alone(jax.tree.map(lambda p: jax.numpy.asarray(p, kind), params), position, inputs)
 
     def curvature_along(params: Any, position: Any, inputs: Any, step: Any) -> Any:
         return jax.jvp(lambda s: slope(params, s, inputs), (position,), (step,))[1]
@@ -53,4 +92,4 @@ def _functions(potential: Potential) -> tuple[Any, Any, Any, Any, Any, Any]:
     def force_change(params: Any, position: Any, inputs: Any, step: Any) -> Any:
         return jax.jvp(lambda s: by_params(params, s, inputs), (position,), (step,))[1]
 
-    return potential, slope, jax.jacfwd(slope, argnums=1), by_params, curvature_along, force_change
+    return potential, slope, curvature_of(slope, 1), by_params, curvature_along, force_change

@@ -23,13 +23,14 @@ from .curvature_pattern import curvature_pattern
 from .derivatives import Derivatives, Potential, batch_derivatives, derivatives
 from .domains import AbstractDomain
 from .factorization import DENSE
-from .state_cost import AbstractStateTerm, Coordinates, StateTerm
+from .state_cost import AbstractStateTerm, Coordinates, StateTerm, number
 
 if TYPE_CHECKING:
     from ..core.solver import AbstractSolver
     from .newton import Curvature
 
-Nudge = tuple[StateTerm, float]
+Nudge = tuple[StateTerm, Any]
+"""A term of the energy with its strength, a float; complex for solvers that are `analytic`."""
 Matrix = Any  # a dense array, or a sparse one in CSC format
 
 
@@ -130,7 +131,7 @@ class AbstractEnergySystem(AbstractSystem):
 
     def term_slope(self, term: StateTerm, position: np.ndarray) -> np.ndarray:
         """The derivative of a nudging term by the free coordinates."""
-        whole = np.zeros(self.state_shape)
+        whole = np.zeros(self.state_shape, position.dtype)
         nodes = slice(None) if term.coordinates.nodes is None else np.asarray(term.coordinates.nodes, int)
         whole[nodes] = term.slope(position)
         return whole.ravel()[self.free]
@@ -176,7 +177,8 @@ class AbstractEnergySystem(AbstractSystem):
             raise TypeError(
                 "A classical system is nudged by a `StateCost` or a `Clamp`, but not by quantum observables."
             )
-        return term.applied(self, float(np.real(strength)))
+        strength = complex(strength)
+        return term.applied(self, strength if strength.imag else strength.real)
 
     def default_solver(self) -> "AbstractSolver":
         return self._solver_of_kind()
@@ -219,8 +221,8 @@ class AbstractPotentialSystem(AbstractEnergySystem):
     def start(self) -> np.ndarray:
         return self.starts()[0]
 
-    def bare_value(self, params: Params, position: np.ndarray) -> float:
-        return float(derivatives(self.potential).value(params, position, self.inputs))
+    def bare_value(self, params: Params, position: np.ndarray) -> Any:
+        return number(derivatives(self.potential).value(params, position, self.inputs))
 
     def bare_slope(self, params: Params, position: np.ndarray) -> np.ndarray:
         return np.asarray(derivatives(self.potential).slope(params, position, self.inputs)).ravel()[self.free]

@@ -15,6 +15,7 @@ from ..core.module import AbstractModule
 from ..core.nudge import AbstractNudge, finite_target
 from ..core.precision import jax_float64
 from ..core.system import replaced
+from .derivatives import curvature_of, slope_of
 
 StateFunction = Callable[[Any, Any], Any]
 
@@ -46,16 +47,6 @@ class Coordinates(AbstractModule):
             )
 
 
-def read_units(layers: Sequence[np.ndarray], observable: Coordinates) -> np.ndarray:
-    """What an observable reads of units on the last axes of layers, numbered layer by layer: mostly some of the last one."""
-    before = sum(layer.shape[-1] for layer in layers[:-1])
-    nodes = observable.nodes
-    if nodes is None or min(nodes) < before:
-        return observable.of(np.concatenate(layers, axis=-1).T).T
-    observable.check(before + layers[-1].shape[-1])
-    return layers[-1][..., np.asarray(nodes, int) - before]
-
-
 class AbstractStateTerm(AbstractModule):
     """What a nudge of some nodes does to a classical system."""
 
@@ -64,7 +55,7 @@ class AbstractStateTerm(AbstractModule):
         """The derivative of the equilibrium energy by the strength, at this state."""
 
     @abc.abstractmethod
-    def applied(self, system: Any, strength: float) -> Any:
+    def applied(self, system: Any, strength: complex) -> Any:
         """The nudged system."""
 
     @abc.abstractmethod
@@ -83,7 +74,7 @@ class StateTerm(AbstractStateTerm):
     coordinates: Coordinates
     target: np.ndarray | None
 
-    def applied(self, system: Any, strength: float) -> Any:
+    def applied(self, system: Any, strength: complex) -> Any:
         """The system with energy E + strength * cost."""
         self.coordinates.check(system.state_shape[0])
         return replaced(system, nudges=(*system.nudges, (self, strength)))
@@ -95,8 +86,7 @@ class StateTerm(AbstractStateTerm):
     def expect(self, state: Any) -> Estimate:
         """The cost of a state; of a batched one, of every sample."""
         if getattr(state, "batched", False):
-            read = state.read(self.coordinates) if hasattr(state, "read") else self.coordinates.of_batch(state.position)
-            return Estimate.exact(np.asarray(compiled_batch(self.cost).value(read, self.target)))
+            return Estimate.exact(self.values(state.position))
         return Estimate.exact(np.asarray(self.value(state.position)))
 
     def values(self, positions: np.ndarray) -> np.ndarray:
@@ -113,9 +103,9 @@ class StateTerm(AbstractStateTerm):
         n_read = read[0].size
         return np.asarray(compiled_batch(self.cost).curvature(read, self.target)).reshape(-1, n_read, n_read)
 
-    def value(self, position: np.ndarray) -> float:
-        """The cost at a point."""
-        return float(compiled(self.cost).value(self.coordinates.of(position), self.target))
+    def value(self, position: np.ndarray) -> Any:
+        """The cost at a point, a number."""
+        return number(compiled(self.cost).value(self.coordinates.of(position), self.target))
 
     def slope(self, position: np.ndarray) -> np.ndarray:
         """Its derivative by the coordinates it reads."""
@@ -125,6 +115,11 @@ class StateTerm(AbstractStateTerm):
         """Its second derivative by the coordinates it reads, flattened to a matrix."""
         at = self.coordinates.of(position)
         return np.asarray(compiled(self.cost).curvature(at, self.target)).reshape(at.size, at.size)
+
+
+def number(value: Any) -> Any:
+    """A scalar as a Python number, float or complex."""
+    return np.asarray(value).item()
 
 
 class StateCost(AbstractNudge):
@@ -176,12 +171,12 @@ class _Compiled(AbstractModule):
 def compiled(function: StateFunction) -> _Compiled:
     """`function` with its first and second derivative, compiled."""
     jax = jax_float64()
-    return _Compiled(jax.jit(function), jax.jit(jax.grad(function)), jax.jit(jax.hessian(function)))
+    return _Compiled(*map(jax.jit, (function, slope_of(function), curvature_of(slope_of(function)))))
 
 
 @functools.lru_cache(maxsize=128)
 def compiled_batch(function: StateFunction) -> _Compiled:
     """The same over a leading batch axis of coordinates and target."""
     jax = jax_float64()
-    over = jax.vmap
-    return _Compiled(jax.jit(over(function)), jax.jit(over(jax.grad(function))), jax.jit(over(jax.hessian(function))))
+    slope = slope_of(function)
+    return _Compiled(*(jax.jit(jax.vmap(f)) for f in (function, slope, curvature_of(slope))))

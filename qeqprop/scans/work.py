@@ -4,17 +4,16 @@ import functools
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import cloudpickle
 import numpy as np
 
+from ..core.gradient import EPGradient
+from ..core.solver import Equilibrium
 from .grid import Point
 from .ledger import DONE, FAILED, MISSING, Ledger, Outcome
-from .values import EQUILIBRIUM, GRADIENT, is_a, named_arrays
-
-if TYPE_CHECKING:
-    from ..core.solver import Equilibrium
+from .values import named_arrays
 
 
 class Job(NamedTuple):
@@ -97,14 +96,14 @@ def point_seed(seed: int, point: Point) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed, spawn_key=tuple(np.frombuffer(bytes.fromhex(point.key), ">u4").tolist()))
 
 
-def carried(result: Any) -> "Equilibrium":
+def carried(result: Any) -> Equilibrium:
     """The equilibrium in a result that the next point of a continuation starts from."""
-    if is_a(result, EQUILIBRIUM):
+    if isinstance(result, Equilibrium):
         return result
-    if is_a(result, GRADIENT):
+    if isinstance(result, EPGradient):
         return result.free
     for item in result.values() if isinstance(result, Mapping) else ():
-        if is_a(item, EQUILIBRIUM) or is_a(item, GRADIENT):
+        if isinstance(item, Equilibrium | EPGradient):
             return carried(item)
     raise TypeError("With `along`, the function must return an Equilibrium or an EPGradient (alone or in its dict).")
 
