@@ -243,8 +243,7 @@ def response(setting: Setting, term: Reader | None) -> Callable[..., Any]:
         blocks = Blocks.of(setting, scene, at)
         injected = None
         if term is not None:
-            pull = Pull(net, (term,), (1.0,), (target,))
-            injected = -pull.force(scene.params, at[-1]) / net.units[-1]
+            injected = -Pull((term,), (1.0,), (target,)).force(net, scene.params, at[-1]) / net.units[-1]
 
         def change(layer: int, changes: Sequence[Any]) -> Any:
             field, stiffness = blocks.field_and_stiffness(layer, blocks.layers)
@@ -277,10 +276,10 @@ class Blocks(NamedTuple):
     def of(cls, setting: Setting, scene: Scene, start: Sequence[Any]) -> "Blocks":
         net = setting.architecture
         params, sources, strengths, targets, _ = scene
-        pull = Pull(net, setting.readers, strengths, targets)
+        pull = Pull(setting.readers, strengths, targets)
         bend = 0.0
         if setting.readers and net.readout is None:
-            curvature = pull.curvature(start[-1]) / net.units[-1]
+            curvature = pull.curvature(_flat(start[-1])) / net.units[-1]
             bend = jax_float64().numpy.diagonal(curvature, axis1=1, axis2=2).reshape(start[-1].shape)
         drives = net.drives(params, sources)
         return cls(setting, scene, (sources, *start), drives, net.stiffness(params), pull, bend)
@@ -300,7 +299,7 @@ class Blocks(NamedTuple):
         net, scene = self.setting.architecture, self.scene
         field, stiffness = net.field(scene.params, layers, self.drives, layer), self.stiffness[layer]
         if layer == net.last and self.setting.readers:
-            force = self.pull.force(scene.params, layers[layer]) / net.units[layer]
+            force = self.pull.force(net, scene.params, layers[layer]) / net.units[layer]
             field, stiffness = field - (force - self.bend * layers[layer]), stiffness + self.bend
         return field, stiffness
 
@@ -335,7 +334,7 @@ class Blocks(NamedTuple):
         if not self.setting.readers or net.readout is not None or net.activations[-1].curved:
             return jnp.ones(())
         total = jnp.broadcast_to(self.weights[-1], last.shape[1:]).ravel()
-        relative = self.pull.curvature(last) / net.units[-1] / jnp.sqrt(total[:, None] * total)
+        relative = self.pull.curvature(_flat(last)) / net.units[-1] / jnp.sqrt(total[:, None] * total)
         return 1 - jnp.max(jnp.abs(relative).sum(axis=-1), initial=0.0)
 
     def reaction(self, layers: Sequence[Any]) -> Any:
@@ -395,6 +394,10 @@ def _at_bounds(activation: Any, layer: Any) -> Any:
 
 def _replaced(layers: tuple[Any, ...], moved: Mapping[int, Any]) -> tuple[Any, ...]:
     return tuple(moved.get(k, layer) for k, layer in enumerate(layers))
+
+
+def _flat(layer: Any) -> Any:
+    return layer.reshape(len(layer), -1)
 
 
 def _squares(values: Any) -> Any:

@@ -16,7 +16,7 @@ from ..core.system import AbstractSystem, Params, replaced
 from .architecture import Architecture
 from .clamp import ClampTerm
 from .energy import Nudge, check_inputs
-from .state_cost import Coordinates, StateTerm
+from .state_cost import Coordinates, StateTerm, read_units
 
 if TYPE_CHECKING:
     from .block_descent import BlockDescent
@@ -45,6 +45,11 @@ class LayeredState(AbstractModule):
             return np.concatenate([layer.reshape(len(layer), -1) for layer in self.layers], axis=1)
         return np.concatenate([layer.ravel() for layer in self.layers])
 
+    def read(self, observable: Coordinates) -> np.ndarray:
+        """The activities that an observable reads, on the last axis."""
+        lead = self.layers[0].shape[:1] if self.batched else ()
+        return read_units([layer.reshape(*lead, -1) for layer in self.layers], observable)
+
     def expect(self, observable: Any) -> Estimate:
         """The activities that an observable reads, e.g. `Coordinates(net.outputs)`."""
         return self.expect_all((observable,))
@@ -53,8 +58,7 @@ class LayeredState(AbstractModule):
         """The activities that the observables read, side by side on the last axis."""
         if not all(isinstance(observable, Coordinates) for observable in observables):
             raise TypeError("The state of a layered network shows `Coordinates`: use a StateCost.")
-        units = self.position.T
-        return Estimate.exact(np.concatenate([o.of(units) for o in observables]).T)
+        return Estimate.exact(np.concatenate([self.read(o) for o in observables], axis=-1))
 
     def __repr__(self) -> str:
         sizes = [layer.shape[1:] if self.batched else layer.shape for layer in self.layers]

@@ -1,4 +1,4 @@
-"""Costs of the outputs of a layered network as forces on its last layer, traced by JAX."""
+"""What nudges do to the outputs of a batch: costs, their slopes and curvatures, traced by JAX, the batch axis first."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,9 +11,8 @@ Reader = tuple[Callable[[Any, Any], Any], tuple[int, ...]]
 
 
 class Pull(NamedTuple):
-    """The nudges sum_j beta_j C_j of the outputs."""
+    """The nudges sum_j beta_j C_j of the outputs, an array (batch, n)."""
 
-    net: Architecture
     readers: tuple[Reader, ...]
     strengths: tuple[Any, ...]
     targets: tuple[Any, ...]
@@ -24,24 +23,44 @@ class Pull(NamedTuple):
         total = jax.numpy.zeros(len(outputs), outputs.dtype)
         for (cost, rows), strength, target in zip(self.readers, self.strengths, self.targets, strict=True):
             over = jax.vmap(cost, in_axes=(0, None if target is None else 0))
-            total = total + strength * over(outputs[:, jax.numpy.asarray(rows)], target)
+            total = total + strength * over(_picked(outputs, rows), target)
         return total
 
     def signal(self, outputs: Any) -> Any:
         """The derivative by the outputs."""
         return jax_float64().grad(lambda at: self.costs(at).sum())(outputs)
 
-    def force(self, params: Any, last: Any) -> Any:
-        """The derivative by the last layer."""
-        return jax_float64().grad(lambda at: self.costs(self.net.read(params, at)).sum())(last)
+    def force(self, net: Architecture, params: Any, last: Any) -> Any:
+        """The derivative by the last layer of a network whose outputs these are."""
+        outputs, back = jax_float64().vjp(lambda at: net.read(params, at), last)
+        return back(self.signal(outputs))[0]
 
-    def curvature(self, last: Any) -> Any:
-        """The second derivative by the units of the last layer, (batch, n, n), where these are themselves the outputs."""
+    def curvature(self, outputs: Any) -> Any:
+        """The second derivative by the outputs, (batch, n, n)."""
         jax = jax_float64()
-        flat = last.reshape(len(last), -1)
-        total = jax.numpy.zeros((*flat.shape, flat.shape[1]), last.dtype)
+        total = jax.numpy.zeros((*outputs.shape, outputs.shape[1]), outputs.dtype)
         for (cost, rows), strength, target in zip(self.readers, self.strengths, self.targets, strict=True):
-            at = jax.numpy.asarray(rows)
-            matrix = jax.vmap(jax.hessian(cost), in_axes=(0, None if target is None else 0))(flat[:, at], target)
-            total = total.at[:, at[:, None], at].add(strength * matrix)
+            over = jax.vmap(jax.hessian(cost), in_axes=(0, None if target is None else 0))
+            total = _added(total, rows, strength * over(_picked(outputs, rows), target))
         return total
+
+
+def _adjacent(rows: tuple[int, ...]) -> bool:
+    return rows == tuple(range(rows[0], rows[0] + len(rows)))
+
+
+def _picked(outputs: Any, rows: tuple[int, ...]) -> Any:
+    """Some of the outputs: a slice where they are adjacent, whose transpose is no scatter, which is slow on a CPU."""
+    if _adjacent(rows):
+        return outputs[:, rows[0] : rows[0] + len(rows)]
+    return outputs[:, jax_float64().numpy.asarray(rows)]
+
+
+def _added(total: Any, rows: tuple[int, ...], matrix: Any) -> Any:
+    """`total` plus a matrix over some of the outputs."""
+    jnp, n = jax_float64().numpy, total.shape[-1]
+    if _adjacent(rows):
+        around = (rows[0], n - rows[0] - len(rows))
+        return total + jnp.pad(matrix, ((0, 0), around, around))
+    at = jnp.asarray(rows)
+    return total.at[:, at[:, None], at].add(matrix)

@@ -2,17 +2,16 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
+from .output_pull import Pull, Reader
 
 ACTIVATIONS = ("tanh", "sigmoid", "hard_sigmoid", "relu", "gelu", "linear")
 """Names of the activations."""
 RUNAWAY = 1e6
 """Violation of stationarity, in units of the force that a nudge starts with, at which the sweeps end: they lead away."""
-Reader = tuple[Callable[[Any, Any], Any], tuple[int, ...]]
-"""A cost, and the rows of the outputs that it reads."""
 
 
 class Passes(AbstractModule):
@@ -48,26 +47,54 @@ def passes(activations: tuple[str, ...]) -> Passes:
     return Passes(jax.jit(forward), jax.jit(backward), jax.jit(errors))
 
 
+class Settled(NamedTuple):
+    """Where the sweeps ended; arrays have their batch axis first.
+
+    Attributes:
+        layers: above the inputs.
+        signals: errors times the slopes of the activations.
+        energies: of every sample, nudges included.
+        residual: violated stationarity of every sample.
+        facts: the numbers of `Facts`, as one array: each array that leaves JAX takes as long as a pass of a small network.
+    """
+
+    layers: Any
+    signals: Any
+    energies: Any
+    residual: Any
+    facts: Any
+
+
+class Facts(NamedTuple):
+    """What is known of a whole batch.
+
+    Attributes:
+        relative: violated stationarity in units of the nudging force, the largest of the batch.
+        sweeps: how many.
+        displacement: from the start.
+        softest: bound from below, by Gershgorin's circles, of the curvature 1 + beta d2C/ds2 by the outputs at the start.
+        finite: 1 where all activities are.
+    """
+
+    relative: float
+    sweeps: float
+    displacement: float
+    softest: float
+    finite: float
+
+
 @functools.lru_cache(maxsize=64)
-def sweeps(activations: tuple[str, ...], readers: tuple[Reader, ...]) -> Callable[..., Any]:
+def sweeps(activations: tuple[str, ...], readers: tuple[Reader, ...]) -> Callable[..., Settled]:
     """The compiled loop of sweeps under the nudges beta_j C_j: backwards the errors, forwards the activities.
 
-    A function of (params, drive, layers to start from, strengths, targets, tolerance, largest number of sweeps) that
-    returns layers, errors, signals, violated stationarity of every sample, the same in units of the nudging force (the
-    largest of the batch), and the number of sweeps.
+    A function of (params, drive, layers to start from, strengths, targets, tolerance, largest number of sweeps).
     """
     jax = jax_float64()
     jnp = jax.numpy
 
-    def pull(outputs: Any, strengths: Any, targets: Any) -> Any:
-        total = jnp.zeros_like(outputs)
-        for (cost, rows), strength, target in zip(readers, strengths, targets, strict=True):
-            at = jnp.asarray(rows)
-            slope = jax.vmap(jax.grad(cost), in_axes=(0, None if target is None else 0))(outputs[:, at], target)
-            total = total.at[:, at].add(strength * slope)
-        return total
+    def settle(params: Any, drive: Any, start: Any, strengths: Any, targets: Any, tolerance: Any, most: Any) -> Settled:
+        pull = Pull(readers, strengths, targets)
 
-    def settle(params: Any, drive: Any, layers: Any, strengths: Any, targets: Any, tolerance: Any, most: Any) -> Any:
         def unsettled(at: Any) -> Any:
             *_, violated, scale, count = at
             return (count < most) & jnp.any(violated > tolerance * scale) & jnp.all(violated <= RUNAWAY * first)
@@ -79,18 +106,33 @@ def sweeps(activations: tuple[str, ...], readers: tuple[Reader, ...]) -> Callabl
 
         def look(errors: Any, count: Any) -> Any:
             layers, slopes = _predicted(activations, params, drive, errors)
-            force = pull(layers[-1], strengths, targets)
+            force = pull.signal(layers[-1])
             wanted = [*(_back(params, k, errors[k] * slopes[k]) for k in range(1, len(errors))), -force]
             violated = sum(jnp.sum((e - w) ** 2, axis=-1) for e, w in zip(errors, wanted, strict=True))
             return errors, slopes, force, jnp.sqrt(violated), jnp.linalg.norm(force, axis=-1), count
 
-        force = pull(layers[-1], strengths, targets)
+        force = pull.signal(start[-1])
         first = jnp.linalg.norm(force)
-        errors, _ = _sent_back(params, _at(activations, params, drive, layers)[1], -force)
+        errors, _ = _sent_back(params, _at(activations, params, drive, start)[1], -force)
         errors, slopes, _, violated, scale, count = jax.lax.while_loop(unsettled, sweep, look(errors, 1))
         settled, _ = _predicted(activations, params, drive, errors)
-        signals = [e * slope for e, slope in zip(errors, slopes, strict=True)]
-        return settled, errors, signals, violated, jnp.max(violated / jnp.maximum(scale, 1e-300)), count
+        bare = 0.5 * sum(jnp.sum(e**2, axis=-1) for e in errors)
+        moved = sum(jnp.sum((a - b) ** 2) for a, b in zip(settled, start, strict=True))
+        return Settled(
+            layers=settled,
+            signals=[e * slope for e, slope in zip(errors, slopes, strict=True)],
+            energies=bare + pull.costs(settled[-1]),
+            residual=violated,
+            facts=jnp.stack(
+                [
+                    jnp.max(violated / jnp.maximum(scale, 1e-300)),
+                    count * 1.0,
+                    jnp.sqrt(moved),
+                    1 - jnp.max(jnp.abs(pull.curvature(start[-1])).sum(axis=-1), initial=0.0),
+                    jnp.all(jnp.isfinite(violated) & jnp.isfinite(bare)) * 1.0,
+                ]
+            ),
+        )
 
     return jax.jit(settle)
 

@@ -17,8 +17,8 @@ from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
-from .prediction_passes import passes, sweeps
-from .predictive_coding import Known, LayeredActivities, PredictiveCodingNetwork
+from .prediction_passes import Facts, passes, sweeps
+from .predictive_coding import Known, LayeredActivities, PredictiveCodingNetwork, frozen
 from .state_cost import Coordinates, StateTerm
 
 
@@ -67,30 +67,27 @@ class PredictionSweeps(AbstractSolver):
         drive = net.drive(params, None if init is None else init.state)
         if not net.nudges:
             layers = passes(net.activations).forward(params, drive)
-            signals = [np.zeros_like(layer) for layer in layers]
-            state, zeros = _state(net, params, drive, layers, signals), np.zeros(len(drive))
-            return _equilibrium(net, state, zeros, zeros, Status.OK if _finite(layers) else Status.NOT_FINITE, {})
+            zeros = np.zeros(len(drive))
+            status = Status.OK if _finite(layers) else Status.NOT_FINITE
+            return _equilibrium(net, _state(net, params, drive, layers, None), zeros, zeros, status, {})
         start = passes(net.activations).forward(params, drive) if init is None else _layers(net, init, len(drive))
-        _check_strengths(net, start[-1])
         readers, strengths, targets = _nudges(net)
-        layers, errors, signals, violated, relative, count = sweeps(net.activations, readers)(
+        found = sweeps(net.activations, readers)(
             params, drive, start, strengths, targets, self.tolerance, self.max_sweeps
         )
-        state = _state(net, params, drive, layers, signals)
-        with np.errstate(over="ignore", invalid="ignore"):  # a nudge too large: the status will say so
-            energy = 0.5 * sum(np.sum(np.asarray(e) ** 2, axis=-1) for e in errors)
-        stats: dict[str, Any] = {"sweeps": int(count), "relative_residual": float(relative)}
+        facts = Facts(*np.asarray(found.facts).tolist())
+        if not facts.softest > 0:
+            _check_strengths(net, np.asarray(start[-1]))
+        stats: dict[str, Any] = {"sweeps": int(facts.sweeps), "relative_residual": facts.relative}
         if init is not None:
-            pairs = zip(layers, start, strict=True)
-            stats["displacement"] = float(np.linalg.norm([np.linalg.norm(np.asarray(a) - b) for a, b in pairs]))
-        return _equilibrium(
-            net, state, energy, np.asarray(violated), self._status(layers, float(relative), int(count)), stats
-        )
+            stats["displacement"] = facts.displacement
+        state, status = _state(net, params, drive, found.layers, found.signals), self._status(facts)
+        return _equilibrium(net, state, np.asarray(found.energies), np.asarray(found.residual), status, stats)
 
-    def _status(self, layers: Any, relative: float, count: int) -> Status:
-        if _finite(layers) and relative <= self.tolerance:
+    def _status(self, facts: Facts) -> Status:
+        if facts.finite and facts.relative <= self.tolerance:
             return Status.OK
-        return Status.UNCONVERGED if count == self.max_sweeps else Status.NUDGE_TOO_LARGE  # the sweeps lead away
+        return Status.UNCONVERGED if facts.sweeps == self.max_sweeps else Status.NUDGE_TOO_LARGE  # the sweeps lead away
 
     def respond(
         self, system: AbstractSystem, params: Params, equilibrium: Equilibrium, term: Any, *, tolerance: float
@@ -145,29 +142,22 @@ def _layers(net: PredictiveCodingNetwork, init: Equilibrium, batch: int) -> list
 
 def _state(net: PredictiveCodingNetwork, params: Params, drive: Any, layers: Any, signals: Any) -> LayeredActivities:
     above = [np.asarray(layer if net.batch_size is not None else layer[0]) for layer in layers]
-    known = Known(
-        {name: value.copy() for name, value in params.items()}, np.asarray(drive), tuple(map(np.asarray, signals))
-    )
+    known = Known(frozen(params), np.asarray(drive), None if signals is None else tuple(map(np.asarray, signals)))
     return LayeredActivities((net.inputs, *above), known)
 
 
 def _equilibrium(
     net: PredictiveCodingNetwork,
     state: LayeredActivities,
-    bare: Any,
-    residual: Any,
+    energies: np.ndarray,
+    residual: np.ndarray,
     status: Status,
     stats: dict[str, Any],
 ) -> Equilibrium:
-    single = net.batch_size is None
-    energy = (bare[0] if single else bare) + sum(beta * term.expect(state).mean for term, beta in net.nudges)
+    if net.batch_size is None:
+        energies, residual = np.asarray(energies[0]), np.asarray(residual[0])
     return Equilibrium(
-        state=state,
-        energy=Estimate.exact(np.asarray(energy)),
-        residual=np.asarray(residual[0] if single else residual),
-        gap=None,
-        status=status,
-        stats=stats,
+        state=state, energy=Estimate.exact(energies), residual=residual, gap=None, status=status, stats=stats
     )
 
 
@@ -180,9 +170,10 @@ def _at_outputs(net: PredictiveCodingNetwork, term: StateTerm) -> tuple[StateTer
 
 def _nudges(net: PredictiveCodingNetwork) -> tuple[Any, Any, Any]:
     """Costs with the rows they read, strengths and targets."""
-    terms = [_at_outputs(net, term) for term, _ in net.nudges]
-    readers = tuple((term.cost, tuple(rows)) for term, rows in terms)
-    return readers, tuple(beta for _, beta in net.nudges), tuple(term.target for term, _ in terms)
+    first, single = net.outputs[0], net.batch_size is None
+    readers = tuple((term.cost, tuple(node - first for node in term.coordinates.nodes or ())) for term, _ in net.nudges)
+    targets = tuple(term.target[None] if single and term.target is not None else term.target for term, _ in net.nudges)
+    return readers, tuple(beta for _, beta in net.nudges), targets
 
 
 def _check_strengths(net: PredictiveCodingNetwork, outputs: np.ndarray) -> None:
@@ -191,8 +182,8 @@ def _check_strengths(net: PredictiveCodingNetwork, outputs: np.ndarray) -> None:
     for original, beta in net.nudges:
         term, rows = _at_outputs(net, original)
         curvature[:, np.array(rows)[:, None], rows] += beta * term.curvatures(outputs)
-    if np.abs(curvature).sum(axis=-1).max(initial=0.0) < 1:
-        return  # Gershgorin's circles do not reach -1
+    if not np.all(np.isfinite(curvature)):
+        return  # the status will say so
     lowest = float(np.linalg.eigvalsh(curvature).min())
     if lowest <= -1:
         betas = ", ".join(f"{beta:g}" for _, beta in net.nudges)

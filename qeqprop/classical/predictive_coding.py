@@ -8,13 +8,13 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core.estimate import Estimate
+from ..core.estimate import Estimate, zeros
 from ..core.graph import check_count
 from ..core.module import AbstractModule
 from ..core.system import AbstractSystem, Params, replaced
 from .energy import Nudge, check_inputs
 from .prediction_passes import ACTIVATIONS, passes
-from .state_cost import Coordinates, StateTerm
+from .state_cost import Coordinates, StateTerm, read_units
 
 if TYPE_CHECKING:
     from .prediction_sweeps import PredictionSweeps
@@ -24,18 +24,26 @@ class Known(NamedTuple):
     """What a solver computed at some parameters, and would be dear to compute again.
 
     Attributes:
-        params: a copy of them.
+        params: these, `frozen`.
         drive: W_0 x + b_0, what the inputs send into the first layer.
-        signals: the prediction errors, each times the slope of its activation: minus the force on the bias.
+        signals: the prediction errors, each times the slope of its activation: minus the force on the bias. None in a free
+            state, where nothing is wrong.
     """
 
     params: Params
     drive: np.ndarray
-    signals: tuple[np.ndarray, ...]
+    signals: tuple[np.ndarray, ...] | None
 
     def belongs_to(self, params: Params) -> bool:
         """Whether `params` are those at which it was computed."""
-        return all(np.array_equal(value, self.params[name]) for name, value in params.items())
+        return all(
+            value is self.params[name] or np.array_equal(value, self.params[name]) for name, value in params.items()
+        )
+
+
+def frozen(params: Params) -> Params:
+    """The parameters themselves where nobody can change them any more, else copies."""
+    return {name: v if v.flags.owndata and not v.flags.writeable else v.copy() for name, v in params.items()}
 
 
 class LayeredActivities(AbstractModule):
@@ -59,6 +67,10 @@ class LayeredActivities(AbstractModule):
         """All activities in the order of the unit numbers, shape (n_units,) or (batch, n_units)."""
         return np.concatenate(self.layers, axis=-1)
 
+    def read(self, observable: Coordinates) -> np.ndarray:
+        """The activities that an observable reads, on the last axis."""
+        return read_units(self.layers, observable)
+
     def expect(self, observable: Any) -> Estimate:
         """The activities that an observable reads, e.g. `Coordinates(net.outputs)`."""
         return self.expect_all((observable,))
@@ -67,8 +79,7 @@ class LayeredActivities(AbstractModule):
         """The activities that the observables read, side by side on the last axis."""
         if not all(isinstance(observable, Coordinates) for observable in observables):
             raise TypeError("The state of a predictive coding network shows `Coordinates`: use a StateCost.")
-        activities = self.position.T
-        return Estimate.exact(np.concatenate([o.of(activities) for o in observables]).T)
+        return Estimate.exact(np.concatenate([self.read(o) for o in observables], axis=-1))
 
     def to_storage(self) -> dict[str, Any]:
         """The activities; what else is known can be computed again."""
@@ -169,7 +180,10 @@ class PredictiveCodingNetwork(AbstractSystem):
         """dE/dW = -s_{l-1} (error * slope)_l; of a batch its mean already, on a leading axis of length 1."""
         known = state.known
         if known is not None and known.belongs_to(params):
-            return self.forces(state, known.signals)
+            if known.signals is not None:
+                return self.forces(state, known.signals)
+            lead = (1,) if state.batched else ()
+            return Estimate.exact({name: zeros((*lead, *shape)) for name, shape in self.param_shapes.items()})
         drive = np.atleast_2d(state.layers[0]) @ params["w0"] + params["b0"]
         return self.forces(
             state, passes(self.activations).errors(params, drive, [np.atleast_2d(s) for s in state.layers[1:]])[1]
@@ -179,14 +193,8 @@ class PredictiveCodingNetwork(AbstractSystem):
         """The forces that belong to errors, each times the slope of its activation, at these activities."""
         forces: Params = {}
         for k, (before, signal) in enumerate(zip(state.layers[:-1], map(np.asarray, signals), strict=True)):
-            weight = -1.0 / len(signal)
-            # nothing is wrong in a free state: no product is needed to see it
-            some = (
-                np.atleast_2d(before).T @ (weight * signal)
-                if np.any(signal)
-                else np.zeros((before.shape[-1], signal.shape[1]))
-            )
-            forces |= {f"w{k}": some, f"b{k}": weight * signal.sum(axis=0)}
+            scaled = signal * (-1.0 / len(signal))
+            forces |= {f"w{k}": np.atleast_2d(before).T @ scaled, f"b{k}": scaled.sum(axis=0)}
         return Estimate.exact({name: force[None] for name, force in forces.items()} if state.batched else forces)
 
     def nudged(self, term: Any, strength: complex) -> "PredictiveCodingNetwork":

@@ -47,6 +47,16 @@ class Coordinates(AbstractModule):
             )
 
 
+def read_units(layers: Sequence[np.ndarray], observable: Coordinates) -> np.ndarray:
+    """What an observable reads of units on the last axes of layers, numbered layer by layer: mostly some of the last one."""
+    before = sum(layer.shape[-1] for layer in layers[:-1])
+    nodes = observable.nodes
+    if nodes is None or min(nodes) < before:
+        return observable.of(np.concatenate(layers, axis=-1).T).T
+    observable.check(before + layers[-1].shape[-1])
+    return layers[-1][..., np.asarray(nodes, int) - before]
+
+
 class AbstractStateTerm(AbstractModule):
     """What a nudge of some nodes does to a classical system."""
 
@@ -86,7 +96,8 @@ class StateTerm(AbstractStateTerm):
     def expect(self, state: Any) -> Estimate:
         """The cost of a state; of a batched one, of every sample."""
         if getattr(state, "batched", False):
-            return Estimate.exact(self.values(state.position))
+            read = state.read(self.coordinates) if hasattr(state, "read") else self.coordinates.of_batch(state.position)
+            return Estimate.exact(np.asarray(compiled_batch(self.cost).value(read, self.target)))
         return Estimate.exact(np.asarray(self.value(state.position)))
 
     def values(self, positions: np.ndarray) -> np.ndarray:

@@ -52,9 +52,10 @@ class Estimate(AbstractModule):
     @classmethod
     def exact(cls, mean: Any) -> "Estimate":
         """Wrap values that carry no statistical error."""
-        if isinstance(mean, dict):
-            return cls(mean, {name: np.zeros_like(value) for name, value in mean.items()})
-        return cls(mean, np.zeros_like(mean))
+        error = (
+            {name: zeros_like(value) for name, value in mean.items()} if isinstance(mean, dict) else zeros_like(mean)
+        )
+        return cls(mean, error)
 
     @classmethod
     def jackknife(cls, mean: Any, replicas: Any) -> "Estimate":
@@ -72,6 +73,8 @@ class Estimate(AbstractModule):
     def weighted_sum(self, weights: Any) -> "Estimate":
         """sum_k weights[..., k] * values[..., k]; values without replicas count as independent of one another."""
         mean = np.sum(weights * self.mean, axis=-1)
+        if self.replicas is None and is_zero(self.stderr):
+            return Estimate.exact(mean)
         if self.replicas is not None:
             return Estimate.jackknife(mean, np.sum(weights * self.replicas, axis=-1))
         return Estimate(mean, np.sqrt(np.sum(np.abs(weights * self.stderr) ** 2, axis=-1)))
@@ -102,6 +105,33 @@ def _jackknife_error(replicas: Any) -> np.ndarray:
     return np.sqrt(np.sum(np.abs(values - values.mean(axis=0)) ** 2, axis=0) * (len(values) - 1) / len(values))
 
 
+def zeros(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
+    """Zeros that take no memory: one zero, seen everywhere, read-only. Exact values have such standard errors.
+
+    Example:
+        >>> zeros((2, 3)), is_zero(zeros((2, 3))), is_zero(np.zeros((2, 3)))
+        (array([[0., 0., 0.],
+               [0., 0., 0.]]), True, False)
+    """
+    kind = np.dtype(dtype)
+    return (
+        np.ndarray(shape, kind, bytes(kind.itemsize), strides=(0,) * len(shape))
+        if 0 not in shape
+        else np.zeros(shape, kind)
+    )
+
+
+def zeros_like(value: Any) -> np.ndarray:
+    """`zeros` of the shape and type of a value."""
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    return zeros(array.shape, array.dtype)
+
+
+def is_zero(value: Any) -> bool:
+    """Whether an array was made by `zeros`, so that nothing needs to be computed with it."""
+    return isinstance(value, np.ndarray) and not any(value.strides) and (not value.size or bool(value.flat[0] == 0))
+
+
 def combine(weights: Sequence[complex], estimates: Sequence[Estimate]) -> Estimate:
     """Re sum_j w_j x_j: replica by replica where all estimates have replicas, else of independent estimates.
 
@@ -117,17 +147,34 @@ def combine(weights: Sequence[complex], estimates: Sequence[Estimate]) -> Estima
 
 def batch_mean(estimate: Estimate) -> Estimate:
     """The mean over the leading batch axis of a dict of arrays, of independent samples."""
-    mean = {name: value.mean(axis=0) for name, value in estimate.mean.items()}
-    return Estimate(mean, {n: np.sqrt(np.sum(e**2, axis=0)) / len(e) for n, e in estimate.stderr.items()})
+    mean = {name: value[0] if len(value) == 1 else value.mean(axis=0) for name, value in estimate.mean.items()}
+    return Estimate(mean, {name: _mean_error(error) for name, error in estimate.stderr.items()})
+
+
+def _mean_error(errors: np.ndarray) -> np.ndarray:
+    return (
+        zeros(errors.shape[1:], errors.dtype) if is_zero(errors) else np.sqrt(np.sum(errors**2, axis=0)) / len(errors)
+    )
 
 
 def _linear(weights: Sequence[complex], values: Sequence[Any]) -> Any:
     if isinstance(values[0], dict):
         return {name: _linear(weights, [value[name] for value in values]) for name in values[0]}
-    return np.sum([w * np.asarray(value) for w, value in zip(weights, values, strict=True)], axis=0).real
+    terms = [(w, np.asarray(value)) for w, value in zip(weights, values, strict=True) if not is_zero(value)]
+    if not terms:
+        return values[0]
+    (weight, value), *others = terms
+    total = np.asarray(weight * value)
+    for weight, value in others:
+        total = np.add(
+            total, weight * value, out=total if np.result_type(total, weight, value) == total.dtype else None
+        )
+    return total.real
 
 
 def _quadrature(weights: Sequence[complex], errors: Sequence[Any]) -> Any:
     if isinstance(errors[0], dict):
         return {name: _quadrature(weights, [error[name] for error in errors]) for name in errors[0]}
+    if all(map(is_zero, errors)):
+        return errors[0]
     return np.sqrt(np.sum([np.abs(w * error) ** 2 for w, error in zip(weights, errors, strict=True)], axis=0))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import display
-from .estimate import Estimate, batch_mean, format_uncertain
+from .estimate import Estimate, batch_mean, format_uncertain, zeros_like
 from .module import AbstractModule
 from .nudge import AbstractNudge, WeightedObservables
 from .randomness import branch
@@ -228,7 +228,7 @@ def _by_response(problem: Problem, scheme: LinearResponse, free: Equilibrium, te
         *mean_loss(nudge.cost(free.state, target)),
         grad=grad.mean,
         stderr=grad.stderr,
-        truncation={name: np.zeros_like(value) for name, value in grad.mean.items()},
+        truncation={name: zeros_like(value) for name, value in grad.mean.items()},
         residual=float(np.max(response.residual)),
         nudge_ratio=None,
         scheme=scheme,

@@ -139,7 +139,8 @@ def _difference(stencil: Stencil, losses: Mapping[complex, Estimate]) -> tuple[f
         return float(value), float(value.stderr), np.nan
     step = combine([w - v for w, v in zip(stencil.weights, stencil.embedded, strict=True)], averaged)
     change = np.sqrt(max(float(step) ** 2 - (2 * float(step.stderr)) ** 2, 0.0))
-    return float(value), float(value.stderr), change * shrinkage(stencil, change, abs(float(value)))
+    size = abs(float(value))
+    return float(value), float(value.stderr), change * shrinkage(stencil, change / size if size > 0 else 1.0)
 
 
 class GradientCheck(AbstractModule):

@@ -83,6 +83,8 @@ class AbstractSystem(AbstractModule):
             raise ValueError(f"Argument `params` must have the names {list(shapes)}, but also has {unknown}.")
         checked = {name: real_array(params[name], name, shape) for name, shape in shapes.items()}
         self._check_domain(checked)
+        for value in checked.values():  # what is known of a state at these parameters stays true
+            value.flags.writeable = False
         return checked
 
     def _check_domain(self, params: Params) -> None:

@@ -4,16 +4,17 @@ import functools
 import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 import numpy as np
 
-from ..core.gradient import EPGradient
-from ..core.solver import Equilibrium
 from .grid import Point
 from .ledger import DONE, FAILED, MISSING, Ledger, Outcome
-from .values import named_arrays
+from .values import EQUILIBRIUM, GRADIENT, is_a, named_arrays
+
+if TYPE_CHECKING:
+    from ..core.solver import Equilibrium
 
 
 class Job(NamedTuple):
@@ -96,14 +97,14 @@ def point_seed(seed: int, point: Point) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed, spawn_key=tuple(np.frombuffer(bytes.fromhex(point.key), ">u4").tolist()))
 
 
-def carried(result: Any) -> Equilibrium:
+def carried(result: Any) -> "Equilibrium":
     """The equilibrium in a result that the next point of a continuation starts from."""
-    if isinstance(result, Equilibrium):
+    if is_a(result, EQUILIBRIUM):
         return result
-    if isinstance(result, EPGradient):
+    if is_a(result, GRADIENT):
         return result.free
     for item in result.values() if isinstance(result, Mapping) else ():
-        if isinstance(item, Equilibrium | EPGradient):
+        if is_a(item, EQUILIBRIUM) or is_a(item, GRADIENT):
             return carried(item)
     raise TypeError("With `along`, the function must return an Equilibrium or an EPGradient (alone or in its dict).")
 

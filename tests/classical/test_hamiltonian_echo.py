@@ -72,11 +72,14 @@ def test_the_echo_is_backpropagation_through_time(backpropagated):
     assert float(limit.loss) == pytest.approx(float(loss(PARAMS)), rel=1e-12)
     assert deviation(limit.grad, backpropagated) < 1e-12
     assert deviation(qp.ep_gradient(NET, PARAMS, COST, **GIVEN, scheme=qp.centered(1e-5)).grad, backpropagated) < 1e-8
-    for scheme, order in ((qp.one_sided, 1), (qp.centered, 2)):
+    for scheme, order, widest in (
+        (qp.one_sided, 1, 1.1),
+        (qp.centered, 2, 60),
+    ):  # the echo bends far more than it twists
         outs = [qp.ep_gradient(NET, PARAMS, COST, **GIVEN, scheme=scheme(b)) for b in (4e-4, 2e-4)]
         errors = [deviation(out.grad, backpropagated) for out in outs]
         assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.1)
-        assert errors[1] * norm(backpropagated) < norm(outs[1].truncation) < 1e3 * errors[1] * norm(backpropagated)
+        assert 0.9 < norm(outs[1].truncation) / (errors[1] * norm(backpropagated)) < widest
 
 
 def test_it_is_the_gradient_by_finite_differences():

@@ -74,11 +74,16 @@ def test_complex_nudges_are_exact_where_they_can_be_followed(case):
 @pytest.mark.parametrize("case", SMOOTH, ids=name_of)
 def test_schemes_have_their_orders(case):
     exact = qp.linear_response(*case.problem, **case.given).grad
-    for scheme, order in ((qp.one_sided, 1), (qp.centered, 2)):
-        errors = [
-            deviation(qp.ep_gradient(*case.problem, **case.given, scheme=scheme(b)).grad, exact) for b in (4e-3, 2e-3)
-        ]
+    for scheme, order, (low, high) in ((qp.one_sided, 1, (0.9, 1.1)), (qp.centered, 2, (0.3, 60))):
+        outs = [qp.ep_gradient(*case.problem, **case.given, scheme=scheme(b)) for b in (4e-3, 2e-3)]
+        errors = [deviation(out.grad, exact) for out in outs]
         assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.1)
+        true = {name: np.abs(grad - exact[name]) for name, grad in outs[0].grad.items()}
+        ratios = np.concatenate(
+            [outs[0].truncation[n][e > 20 * outs[0].residual] / e[e > 20 * outs[0].residual] for n, e in true.items()]
+        )
+        assert np.mean((ratios < low) | (ratios > high)) <= 0.2, f"reported / true = {np.sort(ratios).round(2)}"
+        assert low < norm(outs[0].truncation) / norm(true) < 12
 
 
 @pytest.mark.parametrize("case", KINKED, ids=name_of)
