@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _ORDERS = {"one_sided": 1, "centered": 2, "richardson": 4}
 _BELOW = 2.2  # factor by which a triangle stands below its curve
-_HEIGHT = 2.5  # decades at most
+_WIDTH, _HEIGHT = 0.5, 2.0  # decades at most
 
 
 def error_vs_beta(
@@ -62,7 +62,7 @@ def _slope_triangle(ax: "Axes", betas: np.ndarray, errors: np.ndarray, order: in
     b, e = betas[rows], errors[rows]
     if not np.all(np.isfinite(e) & (e > 0)) or b[0] <= 0:
         return
-    width = min(0.4 * np.log10(b[-1] / b[0]), _HEIGHT / order)
+    width = min(0.4 * np.log10(b[-1] / b[0]), _WIDTH, _HEIGHT / order)
     middle = 10 ** (np.log10(b[-1]) - 0.9 * width)
     left, right = middle / 10 ** (width / 2), middle * 10 ** (width / 2)
     top = np.exp(np.interp(np.log(right), np.log(b), np.log(e))) / _BELOW
