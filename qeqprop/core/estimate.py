@@ -166,9 +166,8 @@ def _linear(weights: Sequence[complex], values: Sequence[Any]) -> Any:
     (weight, value), *others = terms
     total = np.asarray(weight * value)
     for weight, value in others:
-        total = np.add(
-            total, weight * value, out=total if np.result_type(total, weight, value) == total.dtype else None
-        )
+        same = np.result_type(total, weight, value) == total.dtype
+        total = np.asarray(np.add(total, weight * value, out=total if same else None))
     return total.real
 
 

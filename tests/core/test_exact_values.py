@@ -51,3 +51,9 @@ def test_records_are_immutable_and_classes_with_checks_are_checked():
         Estimate(1.0, 0.0).mean = 2.0
     with pytest.raises(ValueError, match="must satisfy"):
         qp.Stencil("wrong", strengths=(0.0, 0.1), weights=(1.0, 1.0), order=1)
+
+
+def test_scalars_may_turn_complex_on_the_way():
+    values = [Estimate.exact(np.asarray(v)) for v in (1.0, 2.0 + 1.0j, 3.0 - 2.0j)]
+    out = combine((2.0, 1.0j, 0.5), values)
+    np.testing.assert_array_equal(out.mean, (2.0 + 1.0j * (2 + 1j) + 0.5 * (3 - 2j)).real)
