@@ -35,8 +35,8 @@ def seconds(work: Callable[[], Any], repetitions: int = 10) -> float:
 
 def train(epochs: int = 20) -> None:
     """The training of the study: test error and CPU time an epoch."""
-    _, _, result = study.trained(epochs, 4000)
-    print(f"| 1568-100-10 | {epochs} | {100 * result['test error']:.1f} % | {result['CPU seconds an epoch']:.2f} |")
+    _, _, result = study.trained(epochs, *study.images())
+    print(f"| 1568-100-10 | {epochs} | {100 * result['error']:.1f} % | {result['CPU seconds an epoch']:.2f} |")
 
 
 def gradients() -> None:
@@ -62,8 +62,9 @@ def spice() -> None:
     if shutil.which("ngspice") is None:
         print("ngspice is not installed: nothing to compare with.")
         return
-    net, params, _ = study.trained(1, 1000)
-    found = study.times(net, params, study.images()[1][0][:256], whole=True)
+    train, test = study.images()
+    net, params, _ = study.trained(1, train, test)
+    found = study.times(net, params, test[0][:256], whole=True)
     for name, value in found.items():
         print(f"| {name} | {value:.3g} | {value / found['single']:.3g} | {value / found['batched']:.3g} |")
 

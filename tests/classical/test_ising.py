@@ -1,6 +1,7 @@
 """The classical Ising network, exactly: against the quantum one at g = 0, loops over states, and finite differences."""
 
 import itertools
+import tracemalloc
 
 import dimod
 import numpy as np
@@ -15,9 +16,9 @@ from qeqprop.classical import (
     Ising,
     SimulatedAnnealing,
     from_bqm,
+    spin_blocks,
     to_bqm,
 )  # fmt: skip
-from qeqprop.classical.enumeration import walsh_hadamard
 
 COMPLETE = list(itertools.combinations(range(6), 2))
 COST = qp.ExpectationCost([qp.Z(1), qp.Z(0) * qp.Z(4) + 0.5 * qp.Z(2) - 1], lambda o, y: ((o - y) ** 2).sum())
@@ -108,11 +109,37 @@ def test_zero_temperature_is_the_lowest_state_and_contrastive():
         qp.equilibrate(Ising(2, [(0, 1)]), {"J": [1.0], "h": [0.0, 0.0]}, solver=ExactEnumeration(0))
 
 
-def test_walsh_hadamard_of_several_radices():
-    values = np.random.default_rng(0).normal(size=1 << 13)
-    rows = [5, 4097, 8191]
-    signs = [[(-1) ** (row & s).bit_count() for s in range(1 << 13)] for row in rows]
-    np.testing.assert_allclose(walsh_hadamard(values)[rows], np.array(signs) @ values, atol=1e-10)
+@pytest.mark.parametrize("table_bits", [1, 2, 5])
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_blocks_change_nothing(monkeypatch, table_bits, temperature):
+    net, params, inputs = problem(input_edges=[(0, 1), (1, 5), (1, 1)])
+    cost = qp.ObservableCost(qp.Z(1) * qp.Z(4) + qp.Z(2))
+    answers = []
+    for bits in (spin_blocks.TABLE_BITS, table_bits):
+        monkeypatch.setattr(spin_blocks, "TABLE_BITS", bits)
+        out = qp.linear_response(net, params, cost, solver=ExactEnumeration(temperature), inputs=inputs)
+        long = qp.Z(0) * qp.Z(1) * qp.Z(3) * qp.Z(5) + qp.Z(2) * qp.Z(3) * qp.Z(4)
+        answers.append(out.grad | {"energy": out.free.energy.mean, "long": out.free.state.expect(long).mean,
+                                   "gap": out.free.stats.get("gap", 0.0)})  # fmt: skip
+    assert abs(answers[0]["long"]) > 0.01
+    assert temperature == 0 or all(np.any(value) for name, value in answers[0].items() if name != "gap")
+    for name, value in answers[0].items():
+        np.testing.assert_allclose(answers[1][name], value, atol=1e-12)
+
+
+def test_memory_does_not_grow_with_the_number_of_configurations():
+    net = Ising(20, [(i, (i + 1) % 20) for i in range(20)])
+    params = net.init_params(0)
+    tracemalloc.start()
+    ring = qp.linear_response(net, params, qp.ObservableCost(qp.Z(3) * qp.Z(7)), solver=ExactEnumeration(0.9))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6  # one table of 2^20 numbers has 8e6 bytes
+    still = {"J": params["J"], "h": np.zeros(20)}  # without fields the transfer matrices give Z
+    weights = [np.exp(np.array([[j, -j], [-j, j]]) / 0.9) for j in params["J"]]
+    free = qp.equilibrate(net, still, solver=ExactEnumeration(0.9))
+    assert float(free.energy) == pytest.approx(-0.9 * np.log(np.trace(np.linalg.multi_dot(weights))), rel=1e-12)
+    assert np.linalg.norm(ring.grad["J"]) > 0.01
 
 
 def test_batch_is_the_mean_of_samples():
