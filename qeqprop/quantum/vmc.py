@@ -50,7 +50,7 @@ class VariationalMonteCarlo(AbstractSolver):
         n_samples: a phase.
         n_chains: independent chains; they give the standard errors.
         v_score: the target.
-        max_steps: of `VMC_SR`.
+        max_steps: of `VMC_SR` for one Hamiltonian: a state that has had them is taken as it is when it comes back as `init`.
         state: your own `netket.vqs.MCState` or `FullSumState` to start from. It is copied, not changed.
         full_sum: sum over all configurations; up to 20 spins.
         correlated: nudged phases share the samples of the free one.

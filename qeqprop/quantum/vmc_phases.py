@@ -10,7 +10,7 @@ from ..core.precision import jax_float64
 from ..core.randomness import branch
 from ..core.solver import Equilibrium
 from ..core.status import Status
-from ..core.system import Params
+from ..core.system import Params, replaced
 from .spins import AbstractSpinSystem
 from .vmc_ansatz import check_vstate, even_under_flip, frozen_parameters, make_full_sum, make_sampled
 from .vmc_controls import LEAST_SAMPLES
@@ -68,10 +68,15 @@ class Phases:
         started = init is not None or self.solver.state is not None  # from something that may be good already
         if hasattr(vstate, "sampler") and started:
             reseed(vstate, self.integer_seed(1))
-        done = Relaxation(0, np.nan, True)
+        done = Relaxation(self._steps_had(init), np.nan, True)
         if not (started and h.v_score(*moments(h, _measured(vstate, gauge))[::2]) <= self.solver.options.v_score):
-            done = self._relaxed(vstate, h, warm=init is not None, least_steps=0)
+            done = self._relaxed(vstate, h, warm=init is not None, least_steps=0, had=done.steps)
         return self._equilibrium(vstate, h, gauge, done)
+
+    def _steps_had(self, init: Equilibrium | None) -> int:
+        """Steps that `init` has been relaxed for this very Hamiltonian: they count."""
+        controls = None if init is None else init.state.controls
+        return int(init.stats["steps"]) if controls is not None and controls.hamiltonian == self.pauli else 0
 
     def nudged(self, free: Equilibrium) -> Equilibrium:
         """A nudged phase of a free equilibrium."""
@@ -117,7 +122,10 @@ class Phases:
             seed,
         )
 
-    def _relaxed(self, vstate: Any, h: Hamiltonian, warm: bool, least_steps: int) -> Relaxation:
+    def _relaxed(self, vstate: Any, h: Hamiltonian, warm: bool, least_steps: int, had: int = 0) -> Relaxation:
+        """`had`: steps taken before for the same Hamiltonian, of the `max_steps` that it gets."""
+        if had >= self.solver.options.max_steps > 0:
+            return Relaxation(had, np.nan, True)
         _check_memory(vstate)
         frozen = frozen_parameters(vstate) if even_under_flip(self.pauli) else None
         if frozen is not None:
@@ -126,7 +134,9 @@ class Phases:
             )
         if not hasattr(vstate, "sampler") and warm:
             return Relaxation(0, np.nan, True)  # Newton steps do the rest
-        return relax(vstate, h, self.solver.options, warm=warm, least_steps=least_steps, frozen=frozen)
+        options = replaced(self.solver.options, max_steps=self.solver.options.max_steps - had)
+        done = relax(vstate, h, options, warm=warm, least_steps=least_steps, frozen=frozen)
+        return done._replace(steps=had + done.steps)
 
     def _equilibrium(
         self, vstate: Any, h: Hamiltonian, gauge: np.ndarray, done: Relaxation, free: VariationalState | None = None
