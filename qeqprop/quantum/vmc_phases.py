@@ -75,8 +75,9 @@ class Phases:
 
     def _steps_had(self, init: Equilibrium | None) -> int:
         """Steps that `init` has been relaxed for this very Hamiltonian: they count."""
-        controls = None if init is None else init.state.controls
-        return int(init.stats["steps"]) if controls is not None and controls.hamiltonian == self.pauli else 0
+        if init is None or init.state.controls is None or init.state.controls.hamiltonian != self.pauli:
+            return 0
+        return int(init.stats["steps"])
 
     def nudged(self, free: Equilibrium) -> Equilibrium:
         """A nudged phase of a free equilibrium."""
