@@ -1,4 +1,4 @@
-"""Sphinx settings: `python -m sphinx -W -b html docs docs/_build`. Nothing is fetched, while building or while reading."""
+"""Sphinx settings: `python -m sphinx -W -b html docs docs/_build/html`. Nothing is fetched, while building or while reading."""
 
 import sys
 from pathlib import Path
@@ -12,15 +12,28 @@ author = "The qeqprop developers"
 copyright = author
 version = release = qeqprop.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docstrings", "mathml", "reference"]
+extensions = [
+    "myst_nb",  # includes myst_parser
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "docstrings",
+    "mathml",
+    "notebooks",
+    "reference",
+]
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+
+nb_execution_mode = "off"  # notebooks are stored with their outputs, which the tests reproduce
+nb_merge_streams = True
+nb_ipywidgets_js = {}  # no notebook has a widget, and these scripts would come from elsewhere
 
 smartquotes = False  # "k" is a name
 
 html_theme = "furo"
 html_title = f"qeqprop {release}"
+html_favicon = "favicon.svg"
 html_math_renderer = "mathml"
 html_copy_source = False
 

@@ -18,10 +18,11 @@ from .shown import local_links, run_document
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SHOWING = [page for page in PAGES if "```python" in page.read_text(encoding="utf-8")]
 
 needs_sphinx = pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, ("sphinx", "myst_parser", "furo", "latex2mathml"))),
+    not all(map(importlib.util.find_spec, ("sphinx", "myst_nb", "furo", "latex2mathml"))),
     reason="the extra `docs` is not installed",
 )
 
@@ -39,7 +40,7 @@ def test_links_lead_somewhere(page: Path):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("site")
+    out = tmp_path_factory.mktemp("site") / "html"  # Sphinx puts the figures of notebooks beside it first
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
@@ -93,6 +94,20 @@ def test_formulas_are_drawn_by_the_browser(site: Path):
     theory = (site / "theory.html").read_text(encoding="utf-8")
     assert theory.count("<math") > 40
     assert not re.search(r"\\\w+", re.sub(r"<script.*?</script>", "", theory, flags=re.DOTALL))
+    for page in site.rglob("*.html"):
+        formulas = re.findall(r"<math.*?</math>", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        unknown = {command for formula in formulas for command in re.findall(r"\\\w+", formula)}
+        assert unknown == set(), f"{page.name} has LaTeX that became no MathML"
+
+
+@needs_sphinx
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_pages_with_their_figures(site: Path, notebook: Path):
+    page = (site / "notebooks" / f"{notebook.stem}.html").read_text(encoding="utf-8")
+    stored = notebook.read_text(encoding="utf-8")
+    assert page.count('src="../_images/') == stored.count('"image/png"')
+    assert page.count('class="cell_input') == stored.count('"cell_type": "code"')
+    assert f"notebooks/{notebook.stem}.html" in (site / "index.html").read_text(encoding="utf-8")
 
 
 @needs_sphinx
@@ -100,6 +115,7 @@ def test_formulas_are_drawn_by_the_browser(site: Path):
 def test_every_public_name_is_described(site: Path, module: ModuleType):
     page = {"qeqprop": "main"}.get(module.__name__, module.__name__.rpartition(".")[2])
     text = (site / "reference" / f"{page}.html").read_text(encoding="utf-8")
+    assert ":math:" not in text, "docstrings write formulas between dollars"
     main = (site / "reference" / "main.html").read_text(encoding="utf-8")
     here = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
     names = getattr(module, "__all__", [name for name in here if not name.startswith("_")])

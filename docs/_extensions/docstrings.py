@@ -16,7 +16,8 @@ MARKED = re.compile(r"(?P<code>`+(?P<name>.+?)`+)|\$(?P<formula>[^$]+)\$|(?P<spe
 def marked_up(match: re.Match[str]) -> str:
     if match["code"]:
         glued = match.start() and not re.match(r"[\s(\[{]", match.string[match.start() - 1])
-        return ("\\ " if glued else "") + f"``{match['name']}``"
+        followed = re.match(r"\w", match.string[match.end() :])  # the plural of a name
+        return ("\\ " if glued else "") + f"``{match['name']}``" + ("\\ " if followed else "")
     return f":math:`{match['formula']}`" if match["formula"] else "\\" + match["special"]
 
 

@@ -29,10 +29,15 @@ def described(module: ModuleType, name: str) -> list[str]:
     return [f".. autodata:: {module.__name__}.{module._HOME[name]}.{name}", "   :no-value:", ""]
 
 
+def is_offered_above(module: ModuleType, name: str) -> bool:
+    """Whether `qeqprop` itself has the very same thing under this name."""
+    return name in qeqprop.__all__ and getattr(qeqprop, name) is getattr(module, name)
+
+
 def listing(module: ModuleType) -> list[str]:
     """All names; those that `qeqprop` itself offers are described there, and only named here."""
     names = [name for name in public(module) if not isinstance(getattr(module, name), ModuleType)]
-    shared = [name for name in names if module is not qeqprop and name in qeqprop.__all__]
+    shared = [name for name in names if module is not qeqprop and is_offered_above(module, name)]
     also = [f"Also here, and described under ``qeqprop``: {', '.join(f'``{name}``' for name in shared)}.", ""]
     lines = [line for name in names if name not in shared for line in described(module, name)]
     return [*(also if shared else []), *lines]

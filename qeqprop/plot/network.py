@@ -102,7 +102,7 @@ def forces(
     since: "Equilibrium | None" = None,
     **view: Unpack[View],
 ) -> "Axes":
-    r"""The forces :math:`\langle\partial E/\partial\theta\rangle` on the parameters, at an equilibrium, on the network.
+    r"""The forces $\langle\partial E/\partial\theta\rangle$ on the parameters, at an equilibrium, on the network.
 
     With `since`, the change of the forces from that equilibrium on: between the free and a nudged one it is, to first
     order, beta times the gradient.
