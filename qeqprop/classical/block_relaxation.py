@@ -16,7 +16,7 @@ from .output_pull import Pull, Reader
 STALLED = 20
 """Sweeps without a smaller residual after which a relaxation ends: it is at rounding, or does not converge."""
 ESCAPE = 1000
-"""The same above rounding where units are on curves: residuals grow while a state leaves a saddle point behind."""
+"""The same above rounding, of states: residuals grow for many sweeps while one of the batch leaves a saddle point behind."""
 ROUNDING = 1e3
 """A residual within this many units of rounding counts as being at it."""
 RUNAWAY = 1e6
@@ -185,8 +185,7 @@ def relaxed(setting: Setting) -> Callable[..., Relaxed]:
     def solve(scene: Scene, start: Sequence[Any], tolerance: Any, max_sweeps: Any) -> Relaxed:
         low = jax.tree.map(lambda x: jnp.asarray(x, setting.dtype), (scene, tuple(start)))
         blocks = Blocks.of(setting, *low)
-        patience = ESCAPE if net.curved else STALLED
-        found = relax(blocks.update, blocks.weights, blocks.layers, setting.groups, tolerance, max_sweeps, patience)
+        found = relax(blocks.update, blocks.weights, blocks.layers, setting.groups, tolerance, max_sweeps, ESCAPE)
         # differences of nudged forces are made of these: they get all digits that there are
         blocks, ends = Blocks.of(setting, scene, start), tuple(jnp.asarray(x, float) for x in found.layers)
         pairs = [(ends[m], blocks.layers[m]) for m in inner]

@@ -115,6 +115,15 @@ def test_synchronous_updates_may_alternate_and_say_so():
         qp.equilibrate(net, params, init=away, solver=alternating)
 
 
+def test_a_state_that_leaves_a_saddle_point_is_waited_for():
+    """Its residual grows with it, by 4 % a sweep, for some 250 of them."""
+    net = DeepHopfield((1, 1, 1), activation="hard_tanh", outputs="hard_tanh")
+    params = {"w0": [[1.0]], "b0": [0.0], "w1": [[1.02]], "b1": [0.0]}
+    found = qp.equilibrate(net, params, inputs=[1e-6])
+    np.testing.assert_array_equal(found.state.position[1:], 1.0)
+    assert found.stats["sweeps"] > 100
+
+
 def test_a_relaxation_stops_at_its_tolerance_and_reports_it():
     net, params, _ = network()
     exact = qp.equilibrate(net, params)
