@@ -1,9 +1,13 @@
-"""Spin updates per CPU second: the compiled heat bath beside dwave-samplers, on the same networks in the same run.
+"""Spin updates per CPU second: the compiled heat bath beside THRML and dwave-samplers, on the same networks in the same run.
 
-python benchmarks/ising.py      # a minute
+python benchmarks/ising.py      # two minutes
 
 The grid has 128 x 128 spins with periodic borders, the layered network 120 - 40 spins, both with random couplings. An update
-is one spin visited once at one temperature, with a fresh random number; setting up a call is counted.
+is one spin visited once at one temperature, with a fresh random number; setting up a call is counted, compiling is not. THRML
+updates the two colours of these bipartite networks in turn, as many chains at once as do it best, in float32.
+
+Then the errors of thermal gradients at equal numbers of sweeps, by the covariance and by two nudged phases, against the
+enumeration of all states; and the cost of that enumeration.
 """
 
 import itertools
@@ -11,11 +15,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import networkx as nx
 import numpy as np
+import thrml
 from dwave.samplers import SimulatedAnnealingSampler
+from thrml.models import IsingEBM, IsingSamplingProgram, hinton_init
 
 import qeqprop as qp
-from qeqprop.classical import HeatBath, Ising, to_bqm
+from qeqprop.classical import ExactEnumeration, HeatBath, Ising, to_bqm
 from qeqprop.classical.spin_chains import Chains
 
 
@@ -44,6 +53,27 @@ def rate(work: Callable[[], Any], updates: int) -> float:
     return updates / min(seconds)
 
 
+def thrml_rate(net: Ising, params: Any, sweeps: int, chains: int) -> float:
+    """THRML's block Gibbs sampling at T = 1: both colours, all chains, one compiled call."""
+    nodes = [thrml.SpinNode() for _ in range(net.n_sites)]
+    colours = nx.bipartite.color(nx.Graph(list(net.edges)))
+    blocks = [thrml.Block([node for k, node in enumerate(nodes) if colours[k] == colour]) for colour in (0, 1)]
+    fields, couplings = (jnp.asarray(params[name], jnp.float32) for name in ("h", "J"))
+    model = IsingEBM(
+        nodes, [(nodes[i], nodes[j]) for i, j in net.edges], fields, couplings, jnp.asarray(1, jnp.float32)
+    )
+    program = IsingSamplingProgram(model, blocks, [])
+    schedule = thrml.SamplingSchedule(n_warmup=sweeps // 2, n_samples=2, steps_per_sample=sweeps - sweeps // 2)
+    start = hinton_init(jax.random.key(0), model, blocks, (chains,))
+    keys = jax.random.split(jax.random.key(1), chains)
+
+    def chain(key: Any, state: Any) -> Any:
+        return thrml.sample_states(key, program, schedule, state, [], [thrml.Block(nodes)])
+
+    sample = jax.jit(jax.vmap(chain))
+    return rate(lambda: jax.block_until_ready(sample(keys, start)), chains * sweeps * net.n_sites)
+
+
 def row(name: str, net: Ising, sweeps: int, reads: int) -> str:
     """One network: the kernel alone, a whole equilibrium with its records and free energy, and the peer."""
     params = net.init_params(0)
@@ -64,16 +94,52 @@ def row(name: str, net: Ising, sweeps: int, reads: int) -> str:
         )
         for criteria in ("Gibbs", "Metropolis")
     ]
-    return " | ".join(
-        ["", name, *(f"{x:.2g}" for x in (kernel, whole, *peers)), f"{kernel / max(peers):.1f}", ""]
-    ).strip()
+    peers = [max(thrml_rate(net, params, sweeps, chains) for chains in (1, 16, 64)), *peers]
+    figures = (f"{x:.2g}" for x in (kernel, whole, *peers))
+    return " | ".join(["", name, *figures, f"{whole / max(peers):.1f}", ""]).strip()
+
+
+def gradient_errors(betas: tuple[float, ...] = (0.1, 0.3, 1.0), seeds: int = 20) -> str:
+    """Root-mean-square errors of a gradient, relative to its norm, at equal numbers of sweeps: the covariance rule beside
+    two nudged phases at the best of some strengths."""
+    net = Ising(14, [(i, j) for i in range(14) for j in range(i)])
+    params, cost = net.init_params(3), qp.ExpectationCost([qp.Z(0), qp.Z(5)])
+    problem: tuple[Any, ...] = (net, params, cost, np.array([0.8, -0.8]))
+    exact = np.concatenate(list(qp.linear_response(*problem, solver=ExactEnumeration(1.0)).grad.values()))
+
+    def error(scheme: Any, sweeps: int) -> float:
+        solver = HeatBath(1.0, records=sweeps)
+        grads = [qp.ep_gradient(*problem, solver=solver, scheme=scheme, key=seed).grad for seed in range(seeds)]
+        apart = [np.concatenate(list(grad.values())) - exact for grad in grads]
+        return float(np.sqrt(np.mean(np.sum(np.square(apart), axis=1))) / np.linalg.norm(exact))
+
+    covariance = error(qp.LinearResponse(), 300)
+    two_phase = {beta: error(qp.centered(beta), 100) for beta in betas}  # three phases of a third of the sweeps
+    best = min(two_phase, key=two_phase.__getitem__)
+    return f"| {covariance:.3f} | {two_phase[best]:.3f} (beta = {best:g}) | {two_phase[best] / covariance:.1f} |"
+
+
+def enumeration(n_sites: int) -> str:
+    """CPU seconds of a distribution over all states, and of a gradient."""
+    net = Ising(n_sites, [(i, j) for i in range(n_sites) for j in range(i)])
+    params, solver, cost = net.init_params(0), ExactEnumeration(1.0), qp.ObservableCost(qp.Z(0) * qp.Z(1))
+    works = (
+        lambda: qp.equilibrate(net, params, solver=solver),
+        lambda: qp.linear_response(net, params, cost, solver=solver),
+    )
+    return f"| {n_sites} | " + " | ".join(f"{1 / rate(work, 1):.3f}" for work in works) + " |"
 
 
 def main() -> None:
-    print("| network | kernel | `HeatBath` | dwave-samplers, Gibbs | Metropolis | kernel / best peer |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| network | kernel | `HeatBath` | THRML | dwave-samplers, Gibbs | Metropolis | `HeatBath` / best peer |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     print(row("grid 128 x 128", grid(128), 40, 4))
     print(row("layered 120 - 40", layered(120, 40), 1000, 64))
+    print("\n| error by the covariance | by two phases | ratio |\n| --- | --- | --- |")
+    print(gradient_errors())
+    print("\n| spins, all-to-all | distribution (s) | gradient (s) |\n| --- | --- | --- |")
+    for n_sites in (16, 20, 24):
+        print(enumeration(n_sites))
 
 
 if __name__ == "__main__":
