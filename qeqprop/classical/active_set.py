@@ -83,6 +83,8 @@ class ActiveSet(AbstractSolver):
             "conducting": int(np.sum(found.currents > 0)),
             "kink_distance": float(np.abs(circuit.switching(found.v, found.currents)).min(initial=np.inf)),
         }
+        if found.status is Status.DEGENERATE:
+            stats["advice"] = circuit.loop()
         if init is not None:
             stats["displacement"] = float(np.linalg.norm(found.v - init.state.position))
             stats["diode_flips"] = int(np.sum((found.currents > 0) != (init.state.diode_currents > 0)))
@@ -244,6 +246,14 @@ class _Balance:
     def noise(self, v: np.ndarray) -> float:
         """Norm of the currents that cancel at the nodes."""
         return float(np.linalg.norm((abs(self.whole) @ np.abs(v) + np.abs(self.injected))[self.free]))
+
+    def loop(self) -> str:
+        """Diodes that may form a loop, in words for the error."""
+        names = [str(tuple(diode)) for diode in self.net.diodes[:5]] + ["..."] * (len(self.drop) > 5)
+        return (
+            f"Conducting diodes form a loop without a resistor (the diodes are {', '.join(names)}): their currents are "
+            "not defined, or without bound. Put a resistor in series, or raise a drop."
+        )
 
     def check_stability(self, v: np.ndarray) -> None:
         """Refuse a nudge that makes the network unstable with all its diodes blocking."""

@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 
 from ..core.estimate import Estimate
+from ..core.module import AbstractModule
 from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
@@ -22,7 +23,7 @@ SAME_LEVEL = 1e-12
 """Energies that differ by less than this, relative to the largest, are one level."""
 
 
-class EnumeratedState(eqx.Module):
+class EnumeratedState(AbstractModule):
     """A Boltzmann distribution over all configurations.
 
     Means of one and two spins are kept; those of longer products are summed over all configurations when they are asked for.

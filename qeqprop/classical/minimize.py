@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import equinox as eqx
 import numpy as np
+import scipy.sparse as sp
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
@@ -188,14 +189,29 @@ def _status(system: AbstractEnergySystem, params: Params, found: Minimum, stats:
         return Status.NOT_FINITE
     if not found.converged:
         return Status.UNCONVERGED
+    matrix = system.curvature(params, found.position) if found.newton_steps and len(system.free) else None
     if not found.definite:
+        stats |= _flatness(matrix)
         return Status.DEGENERATE
-    if found.newton_steps and len(system.free):
-        matrix = system.curvature(params, found.position)
+    if matrix is not None:
         stats["smallest_curvature"] = smallest_eigenvalue(matrix, found.curvature.factor)
         if stats["smallest_curvature"] <= FLAT * np.abs(matrix.diagonal()).max():
+            stats |= _flatness(matrix)
             return Status.DEGENERATE
     return Status.OK
+
+
+def _flatness(matrix: Any) -> dict[str, Any]:
+    """How many directions of a minimum are flat, in words for the error."""
+    if matrix is None or matrix.shape[0] > DENSE:
+        return {}
+    softness = np.linalg.eigvalsh(matrix.toarray() if sp.issparse(matrix) else matrix)
+    count = int(np.sum(np.abs(softness) <= 10 * FLAT * max(np.abs(softness).max(), 1e-300)))
+    return {
+        "flat_directions": count,
+        "advice": f"{count} of {len(softness)} directions of the minimum are flat: floppy modes of a network, or a symmetry. "
+        "Pin nodes, add springs or an on-site stiffness; fix a phase.",
+    } if count else {}  # fmt: skip
 
 
 def _left_branch(system: AbstractEnergySystem, params: Params, start: np.ndarray, end: np.ndarray) -> bool:

@@ -13,7 +13,7 @@ from ..core.estimate import Estimate
 from ..core.graph import Edges, check_count, check_edges
 from ..core.system import AbstractSystem, Params, real_array, replaced
 from .energy import Nudge, PointState, check_inputs
-from .state_cost import StateTerm
+from .state_cost import StateTerm, check_reach
 
 if TYPE_CHECKING:
     from .active_set import ActiveSet
@@ -130,7 +130,7 @@ class ResistiveNetwork(AbstractSystem):
         self._check_nodes(ends, "diodes")
         if set(ends) <= set(held):
             raise ValueError(f"Argument `diodes` must touch a node whose voltage is not held, but has {diode!r}.")
-        return checked._replace(drop=float(real_array(checked.drop, "drop", ())))
+        return checked._replace(drop=float(real_array(checked.drop, "diodes", ())))
 
     def _check_paths(self, conductances: np.ndarray, name: str) -> None:
         """Refuse parts of the network that no resistor joins to a source or the ground."""
@@ -234,6 +234,7 @@ class ResistiveNetwork(AbstractSystem):
             raise ValueError(
                 f"Argument `nodes` of the cost has node {max(nodes)}, but the network has nodes 0 to {self.n_nodes - 1}."
             )
+        check_reach(nodes, self.free)
         return replaced(self, nudges=(*self.nudges, (term, float(np.real(strength)))))
 
     def init_params(self, rng: np.random.Generator | int) -> Params:

@@ -28,6 +28,17 @@ class SpinEnsemble(AbstractModule):
     spins: np.ndarray
     seed: tuple[int, ...] = eqx.field(static=True, default=())
 
+    def __check_init__(self) -> None:
+        if np.ndim(self.spins) not in (3, 4):
+            raise ValueError(
+                f"Argument `spins` must have shape ([batch,] n_chains, n_records, n_sites), but has {np.shape(self.spins)}."
+            )
+        if not np.all(np.abs(self.spins) == 1):
+            other = np.asarray(self.spins)[np.abs(self.spins) != 1].flat[0]
+            raise ValueError(
+                f"Argument `spins` must hold +1 and -1, but has {other}. Bits b are spins 1 - 2*b or 2*b - 1."
+            )
+
     @property
     def n_sites(self) -> int:
         """Number of spins."""

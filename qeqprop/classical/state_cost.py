@@ -87,6 +87,8 @@ class StateTerm(AbstractStateTerm):
     def applied(self, system: Any, strength: complex) -> Any:
         """The system with energy E + strength * cost."""
         self.coordinates.check(system.state_shape[0])
+        width = int(np.prod(system.state_shape[1:]))
+        check_reach(self.coordinates.nodes, system.free // width)
         return replaced(system, nudges=(*system.nudges, (self, strength)))
 
     def load(self, system: Any, position: np.ndarray, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -168,6 +170,20 @@ class StateCost(AbstractNudge):
 
     def check_target(self, target: ArrayLike | None, batch_size: int | None) -> np.ndarray | None:
         return None if target is None else finite_target(target, batch_size)
+
+
+def check_reach(nodes: Sequence[int] | None, free: np.ndarray) -> None:
+    """Refuse a cost of nodes none of which can move: no nudge would do anything, and every gradient would be zero.
+
+    Args:
+        nodes: that the cost reads; None for all.
+        free: nodes with a free coordinate.
+    """
+    if nodes is not None and not np.any(np.isin(nodes, free)):
+        raise ValueError(
+            f"Argument `nodes` of the cost must have a node that is free to move, but {sorted(nodes)} are all held (pinned, "
+            "driven, grounded or sources): every gradient would be zero."
+        )
 
 
 class _Compiled(AbstractModule):

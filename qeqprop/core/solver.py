@@ -175,6 +175,7 @@ def equilibrate(
 
 
 def describe(equilibrium: Equilibrium) -> str:
-    """Residual and gap in one sentence, for error messages."""
+    """Residual and gap in one sentence, and what the solver knows of the reason (`stats["advice"]`), for error messages."""
     residual, gap = equilibrium.worst()
-    return f"residual = {residual:.2g}" + (f", gap = {gap:.3g}." if gap is not None else ".")
+    advice = f" {equilibrium.stats['advice']}" if "advice" in equilibrium.stats else ""
+    return f"residual = {residual:.2g}" + (f", gap = {gap:.3g}." if gap is not None else ".") + advice

@@ -234,3 +234,7 @@ def test_states_say_what_they_are():
     np.testing.assert_array_equal(state.r_hat(), 1.0)
     with pytest.raises(ValueError, match="read site 7"):
         state.expect(qp.Z(7))
+    with pytest.raises(ValueError, match=r"must hold \+1 and -1, but has 0"):
+        SpinEnsemble(np.array([[[1, 0, 1]]], np.int8))
+    with pytest.raises(ValueError, match=r"n_chains, n_records, n_sites\), but has \(5,\)"):
+        SpinEnsemble(np.ones(5, np.int8))

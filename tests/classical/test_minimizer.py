@@ -132,10 +132,22 @@ def test_floppy_networks_are_refused():
     square = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]
     edges = [(0, 1), (1, 2), (2, 3), (3, 0)]
     ones = {"k": np.ones(4), "l": np.ones(4)}
-    with pytest.raises(qp.EquilibriumError, match="pin"):
+    with pytest.raises(
+        qp.EquilibriumError, match=r"1 of 4 directions of the minimum are flat: floppy modes .* Pin nodes"
+    ):
         qp.equilibrate(ElasticNetwork(edges, square, pinned=[0, 1]), ones)
+    apart = ElasticNetwork([(0, 1), (2, 3)], square, pinned=[0])
+    with pytest.raises(qp.EquilibriumError, match="4 of 6 directions"):  # one spring turns, the other goes anywhere
+        qp.equilibrate(apart, {"k": np.ones(2), "l": np.ones(2)})
     braced = ElasticNetwork([*edges, (0, 2)], square, pinned=[0, 1])
     assert qp.equilibrate(braced, {"k": np.ones(5), "l": [1, 1, 1, 1, 2**0.5]}).status is qp.Status.OK
+
+
+def test_a_cost_of_held_nodes_is_refused():
+    triangle = ElasticNetwork([(0, 1), (1, 2), (0, 2)], [[0.0, 0.0], [1.0, 0.0], [0.5, 0.9]], pinned=[0, 1])
+    cost = StateCost(lambda r, y: ((r - y) ** 2).sum(), [0, 1])
+    with pytest.raises(ValueError, match="every gradient would be zero"):
+        qp.ep_gradient(triangle, triangle.init_params(0), cost, np.zeros((2, 2)))
 
 
 def test_nudges_beyond_stability_are_refused_with_the_limit():

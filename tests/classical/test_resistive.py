@@ -140,6 +140,14 @@ def test_large_grids_take_a_handful_of_factorisations():
         (lambda: ResistiveNetwork(2, [(0, 1)], sources=[0], currents=[0]), ValueError, "held already"),
         (lambda: ResistiveNetwork(2, [(0, 1)], sources=[0], diodes=[(0, None)]), ValueError, "not held"),
         (lambda: ResistiveNetwork(2, [(0, 1)], sources=[0], diodes=[3]), TypeError, "triples"),
+        (lambda: ResistiveNetwork(2, [(0, 1)], sources=[0], diodes=[(1, None, np.nan)]), ValueError, "`diodes` must be finite"),
+        (
+            lambda: qp.ep_gradient(
+                ResistiveNetwork(2, [(0, 1)], sources=[0]), {"g": [1.0]}, StateCost(squared_error, [0]), [0.0], inputs=[1.0]
+            ),
+            ValueError,
+            "every gradient would be zero",
+        ),
         (lambda: ResistiveNetwork(2, [(0, 1)], sources=[0], diodes=[(1, None)] * 2), ValueError, "once"),
         (lambda: qp.equilibrate(ResistiveNetwork(2, [(0, 1)], sources=[0]), {"g": [-1.0]}), ValueError, "negative"),
         (lambda: qp.equilibrate(ResistiveNetwork(2, [(0, 1)], sources=[0]), {"g": [0.0]}), ValueError, "disconnected"),
@@ -162,6 +170,12 @@ def test_large_grids_take_a_handful_of_factorisations():
 def test_errors_teach(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_loop_of_diodes_that_drives_a_current_without_bound_is_named():
+    loop = ResistiveNetwork(3, [(0, 1), (1, 2)], sources=[0], diodes=[(2, 1, -1.0), (1, 2, -1.0)])
+    with pytest.raises(qp.EquilibriumError, match=r"form a loop without a resistor .*\(2, 1, -1.0\)"):
+        qp.equilibrate(loop, {"g": [1.0, 1.0]}, inputs=[1.0])
 
 
 def test_batches_go_sample_by_sample():
