@@ -38,6 +38,8 @@ _NAMES = {
     "prediction_sweeps": ["PredictionSweeps"],
     "predictive_coding": ["LayeredActivities", "PredictiveCodingNetwork"],
     "phase_oscillators": ["OscillatorIsing", "PhaseOscillators", "log_alignment", "misalignment"],
+    "point_ensemble": ["PointEnsemble"],
+    "random_starts": ["RandomStarts"],
     "resistive": ["CircuitState", "Diode", "ResistiveNetwork"],
     "rigidity": ["RigidityReport", "rigidity_report"],
     "rules": ["RULES", "LearningRule"],
@@ -101,8 +103,10 @@ if TYPE_CHECKING:
     from .layered_phases import LayeredPhaseOscillators, aligned_log_alignment, aligned_misalignment
     from .minimize import Minimizer
     from .phase_oscillators import OscillatorIsing, PhaseOscillators, log_alignment, misalignment
+    from .point_ensemble import PointEnsemble
     from .prediction_sweeps import PredictionSweeps
     from .predictive_coding import LayeredActivities, PredictiveCodingNetwork
+    from .random_starts import RandomStarts
     from .resistive import CircuitState, Diode, ResistiveNetwork
     from .rigidity import RigidityReport, rigidity_report
     from .rules import RULES, LearningRule

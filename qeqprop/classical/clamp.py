@@ -6,7 +6,7 @@ at eta = 1. `classical.RULES` lists the seven rules of this family.
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -15,27 +15,10 @@ from numpy.typing import ArrayLike
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.nudge import AbstractNudge, finite_target
-from ..core.system import Params, real_array, replaced
-from .energy import AbstractEnergySystem, Matrix, Nudge, PointState
-from .state_cost import AbstractStateTerm, Coordinates
-
-if TYPE_CHECKING:
-    from .newton import Curvature
-
-
-class ClampedState(PointState):
-    """A point some of whose coordinates are held.
-
-    Attributes:
-        position: all coordinates.
-        curvature: None: that of the coordinates left free does not serve other phases.
-        reaction: the forces dE/ds on the held coordinates, 0 elsewhere; the shape of `position`.
-    """
-
-    reaction: Any = None
-
-    def __repr__(self) -> str:
-        return f"ClampedState(coordinates {self.position.shape})"
+from ..core.system import real_array
+from .clamped_systems import ClampedPotential, ClampedSystem, unit_forces
+from .energy import AbstractEnergySystem, AbstractPotentialSystem
+from .state_cost import AbstractStateTerm, Coordinates, has_starts
 
 
 class ClampTerm(AbstractStateTerm):
@@ -54,18 +37,37 @@ class ClampTerm(AbstractStateTerm):
         force = self.coordinates.of_batch(reaction) if batched else self.coordinates.of(reaction)
         return Estimate.exact(_total(force * (self.target - self.anchor), batched))
 
-    def applied(self, system: Any, strength: complex) -> "ClampedSystem":
+    def applied(self, system: Any, strength: complex) -> Any:
         """The system with these nodes held; coordinates that cannot move are refused."""
         if isinstance(strength, complex):
             raise ValueError("Nodes cannot be held at complex values: use a real stencil with a Clamp.")
         rows = self._rows(system)
         values = self.anchor + strength * (self.target - self.anchor)
+        if isinstance(system, AbstractPotentialSystem):
+            return ClampedPotential(system, rows, values.reshape(system.batch_size or 1, -1))
         return ClampedSystem(system, rows, np.ravel(values))
+
+    def copied(self, number: int, batched: bool) -> "ClampTerm":
+        both = ((values if batched else values[None]) for values in (self.anchor, self.target))
+        return ClampTerm(self.coordinates, *(np.concatenate([values] * number) for values in both))
+
+    def loads(self, system: Any, positions: np.ndarray, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """The forces of `load`, sample by sample."""
+        rows = self._rows(system)
+        compliance = solve(np.repeat(unit_forces(len(system.free), rows)[None], len(positions), axis=0))[:, rows]
+        if not np.all(np.einsum("bii->bi", compliance) > 0):
+            raise ValueError(
+                "A node that the Clamp is to hold rests against a bound of the box: use a stencil such as one_sided(eta)."
+            )
+        force = np.zeros((len(positions), len(system.free)))
+        away = (self.target - self.anchor).reshape(len(positions), -1, 1)
+        force[:, rows] = np.linalg.solve(compliance, away)[..., 0]
+        return force
 
     def load(self, system: Any, position: np.ndarray, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """The forces on the nodes that displace them by target - anchor: (P H^-1 P^T)^-1 (target - anchor)."""
         rows = self._rows(system)
-        units = _units(len(system.free), rows)
+        units = unit_forces(len(system.free), rows)
         force = np.zeros(len(system.free))
         force[rows] = np.linalg.solve(solve(units)[rows], np.ravel(self.target - self.anchor))
         return force
@@ -94,7 +96,7 @@ class Clamp(AbstractNudge):
 
     The reported loss is |s_free - y|^2, `squared_error`.
 
-    Works on every `AbstractEnergySystem`, with `Minimizer`.
+    Works on every `AbstractEnergySystem`, with `Minimizer`, also on batches and in boxes.
 
     Args:
         nodes: the nodes that are held, distinct. The target has the shape of their coordinates, shape (len(nodes), ...).
@@ -127,6 +129,8 @@ class Clamp(AbstractNudge):
         return Estimate.exact(_total((term.anchor - term.target) ** 2, getattr(state, "batched", False)))
 
     def term(self, free_state: Any, target: ArrayLike | None) -> Any:
+        if has_starts(free_state):
+            raise ValueError("A Clamp holds nodes near one free state: it has no average over random starts.")
         read = self.observables[0].of_batch if getattr(free_state, "batched", False) else self.observables[0].of
         anchor = read(free_state.position)
         return ClampTerm(self.observables[0], anchor, real_array(np.asarray(target), "target", anchor.shape))
@@ -137,111 +141,6 @@ class Clamp(AbstractNudge):
         return finite_target(target, batch_size)
 
 
-class ClampedSystem(AbstractEnergySystem):
-    """An energy system some of whose free coordinates are held at given values.
-
-    Attributes:
-        inner: the system, with its nudges.
-        held: places of the held coordinates among `inner.free`.
-        values: where they are held.
-    """
-
-    inner: AbstractEnergySystem
-    held: np.ndarray
-    values: np.ndarray
-    nudges: tuple[Nudge, ...]
-
-    def __init__(self, inner: AbstractEnergySystem, held: np.ndarray, values: np.ndarray):
-        self.inner, self.held, self.values, self.nudges = inner, held, values, ()
-
-    @property
-    def kept(self) -> np.ndarray:
-        """Places of the coordinates that stay free among `inner.free`."""
-        return np.delete(np.arange(len(self.inner.free)), self.held)
-
-    @property
-    def param_shapes(self) -> dict[str, tuple[int, ...]]:
-        return self.inner.param_shapes
-
-    @property
-    def input_shape(self) -> tuple[int, ...] | None:
-        return self.inner.input_shape
-
-    @property
-    def batch_size(self) -> int | None:
-        return self.inner.batch_size
-
-    @property
-    def state_shape(self) -> tuple[int, ...]:
-        return self.inner.state_shape
-
-    @property
-    def free(self) -> np.ndarray:
-        return self.inner.free[self.kept]
-
-    def start(self) -> np.ndarray:
-        position = self.inner.start().copy()
-        position.flat[self.inner.free[self.held]] = self.values
-        return position
-
-    def with_inputs(self, inputs: ArrayLike) -> "ClampedSystem":
-        return replaced(self, inner=self.inner.with_inputs(inputs))
-
-    def init_params(self, rng: np.random.Generator | int) -> Params:
-        return self.inner.init_params(rng)
-
-    def _check_domain(self, params: Params) -> None:
-        self.inner._check_domain(params)
-
-    def bare_value(self, params: Params, position: np.ndarray) -> float:
-        return self.inner.value(params, position)
-
-    def bare_slope(self, params: Params, position: np.ndarray) -> np.ndarray:
-        return self.inner.slope(params, position)[self.kept]
-
-    def bare_curvature(self, params: Params, position: np.ndarray) -> Matrix:
-        return self.inner.curvature(params, position)[self.kept][:, self.kept]
-
-    def forces(self, params: Params, position: np.ndarray) -> Params:
-        return self.inner.forces(params, position)
-
-    def force_change(self, params: Params, position: np.ndarray, step: np.ndarray) -> Params:
-        whole = np.zeros(len(self.inner.free))
-        whole[self.kept] = step
-        return self.inner.force_change(params, position, whole)
-
-    def _state_at(self, params: Params, position: np.ndarray, curvature: "Curvature | None") -> ClampedState:
-        """The state with the forces that hold it, dE/ds of the inner system."""
-        force = np.zeros(self.state_shape)
-        force.flat[self.inner.free[self.held]] = self.inner.slope(params, position)[self.held]
-        return ClampedState(position, reaction=force)
-
-    def _inherited(self, known: "Curvature") -> "Curvature":
-        """The factor of the free coordinates from that of the inner system, by a Schur complement of the held ones."""
-        from .factorization import Factor
-
-        known = self.inner._inherited(known)
-        response = known.factor.solve(_units(len(self.inner.free), self.held))
-        stiffness, kept = np.linalg.inv(response[self.held]), self.kept
-
-        def solve(right: np.ndarray) -> np.ndarray:
-            whole = np.zeros((len(self.inner.free), *right.shape[1:]))
-            whole[kept] = right
-            loose = known.factor.solve(whole)
-            return (loose - response @ (stiffness @ loose[self.held]))[kept]
-
-        return replaced(known, factor=Factor(solve, definite=True))
-
-    def __repr__(self) -> str:
-        return f"ClampedSystem({len(self.held)} coordinates held, {self.inner})"
-
-
 def _total(values: np.ndarray, batched: bool) -> np.ndarray:
     """The sum over the nodes; of a batch, of every sample."""
     return np.asarray(np.sum(values.reshape(len(values), -1), axis=1) if batched else np.sum(values))
-
-
-def _units(size: int, rows: np.ndarray) -> np.ndarray:
-    units = np.zeros((size, len(rows)))
-    units[rows, np.arange(len(rows))] = 1.0
-    return units

@@ -7,8 +7,8 @@ JAX, of whole batches too.
 
 import abc
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import equinox as eqx
 import numpy as np
@@ -18,12 +18,12 @@ from numpy.typing import ArrayLike
 from ..core.estimate import Estimate
 from ..core.graph import Edges
 from ..core.module import AbstractModule
-from ..core.system import AbstractSystem, Params, real_array
+from ..core.system import AbstractSystem, Params, real_array, replaced
 from .curvature_pattern import curvature_pattern
 from .derivatives import Derivatives, Potential, batch_derivatives, derivatives
 from .domains import AbstractDomain
 from .factorization import DENSE
-from .state_cost import AbstractStateTerm, Coordinates, StateTerm, number
+from .state_cost import AbstractStateTerm, Coordinates, StateTerm, has_many_points, has_starts, number, repeated
 
 if TYPE_CHECKING:
     from ..core.solver import AbstractSolver
@@ -160,15 +160,17 @@ class AbstractEnergySystem(AbstractSystem):
         return position
 
     def energy(self, params: Params, state: Any) -> Estimate:
-        """The energy of a state, nudges included; of a batch, which only potentials have, of every sample."""
-        if isinstance(self, AbstractPotentialSystem) and getattr(state, "batched", False):
-            return Estimate.exact(self.values(params, state.position))
+        """The energy of a state, nudges included; of many points, which only potentials have, of every sample."""
+        if isinstance(self, AbstractPotentialSystem) and has_many_points(state):
+            many, mean = self._of_points(state)
+            return mean(many.values(params, state.position))
         return Estimate.exact(np.asarray(self.value(params, state.position)))
 
     def param_grad(self, params: Params, state: Any) -> Estimate:
-        """dE/dtheta at a fixed state; of a batch, of every sample."""
-        if isinstance(self, AbstractPotentialSystem) and getattr(state, "batched", False):
-            return Estimate.exact(_arrays(self.batched().forces(params, state.position, self.inputs)))
+        """dE/dtheta at a fixed state; of many points, of every sample."""
+        if isinstance(self, AbstractPotentialSystem) and has_many_points(state):
+            many, mean = self._of_points(state)
+            return mean(_arrays(many.batched().forces(params, state.position, many.inputs)))
         return Estimate.exact(self.forces(params, state.position))
 
     def nudged(self, term: Any, strength: complex) -> "AbstractEnergySystem":
@@ -244,6 +246,22 @@ class AbstractPotentialSystem(AbstractEnergySystem):
         along = np.zeros(position.shape)
         along.flat[self.free] = step
         return _arrays(derivatives(self.potential).force_change(params, position, self.inputs, along))
+
+    def copied(self, number: int) -> Self:
+        """The system with all of its samples so many times, one after the other. A single system becomes a batch."""
+        batched, inputs = self.batch_size is not None, self.inputs
+        nudges = tuple((term.copied(number, batched), beta) for term, beta in self.nudges)
+        return replaced(self, inputs=repeated(inputs, number, batched), nudges=nudges)  # type: ignore[no-any-return]
+
+    def _of_points(self, state: Any) -> tuple[Self, Callable[[Any], Estimate]]:
+        """The system with one sample for every point of a state, and what makes one value of theirs."""
+        if has_starts(state):
+            return self.copied(state.starts), state.mean
+        return self, Estimate.exact
+
+    def _points_at(self, params: Params, positions: np.ndarray, single: bool) -> PointState:
+        """The state of a batch at its equilibria, or of one system whose position has an axis of length 1 in front."""
+        return PointState(positions[0] if single else positions, batched=not single)
 
     def batched(self) -> Derivatives:
         """The derivatives of a batch; `inputs` must be the system's."""

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from ..core.system import Params, replaced
 from .energy import AbstractPotentialSystem
-from .state_cost import StateTerm
+from .point_ensemble import PointEnsemble
+from .state_cost import AbstractStateTerm, StateTerm
 
 
 class Landscape(AbstractModule):
@@ -18,6 +20,7 @@ class Landscape(AbstractModule):
         params: where its energy is looked at.
         frame: positions (batch, *state_shape) that hold what is not free.
         low, high: bounds of the free coordinates, shape (n_free,).
+        starts: how often every sample is there, one after the other.
         single: whether the system has no batch axis of its own.
     """
 
@@ -26,19 +29,15 @@ class Landscape(AbstractModule):
     frame: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    starts: int
     single: bool
 
     @classmethod
-    def of(cls, system: AbstractPotentialSystem, params: Params) -> "Landscape":
-        """The landscape of a single or a batched system."""
+    def of(cls, system: AbstractPotentialSystem, params: Params, starts: int = 1) -> "Landscape":
+        """The landscape of a single or a batched system, with all of its samples once for every start."""
         low, high = (np.ravel(bound)[system.free] for bound in system.domain.bounds(system.state_shape))
-        single = system.batch_size is None
-        if single:
-            inputs = None if system.inputs is None else system.inputs[None]
-            system = replaced(
-                system, inputs=inputs, nudges=tuple((_batch_of_one(term), beta) for term, beta in system.nudges)
-            )
-        return cls(system, params, system.starts(), low, high, single)
+        frame, single = np.concatenate([system.starts()] * starts), system.batch_size is None
+        return cls(system.copied(starts), params, frame, low, high, starts, single)
 
     def free(self) -> "Landscape":
         """The same without nudges."""
@@ -49,9 +48,9 @@ class Landscape(AbstractModule):
         slopes = self.slopes(free) if slopes is None else slopes
         return ((free <= self.low) & (slopes > 0)) | ((free >= self.high) & (slopes < 0))
 
-    def of_batch(self, term: StateTerm) -> StateTerm:
+    def of_batch(self, term: AbstractStateTerm) -> AbstractStateTerm:
         """A term of the system as one of the batch."""
-        return _batch_of_one(term) if self.single else term
+        return term.copied(self.starts, not self.single)
 
     def coordinates(self, positions: np.ndarray) -> np.ndarray:
         """The free coordinates of positions (batch, *state_shape)."""
@@ -62,6 +61,26 @@ class Landscape(AbstractModule):
         whole = self.frame.reshape(len(free), -1).copy()
         whole[:, self.system.free] = free
         return whole.reshape(self.frame.shape)
+
+    def state(self, free: np.ndarray) -> Any:
+        """The state with these free coordinates: of the single system, of the batch, or an ensemble over the starts."""
+        positions = self.positions(free)
+        if self.starts > 1:
+            return PointEnsemble(positions, self.starts, batched=not self.single)
+        return self.system._points_at(self.params, positions, self.single)
+
+    def mean(self, values: Any) -> Estimate:
+        """What the single system or each sample of the batch has of values, or of a dict of them, with the batch axis first."""
+        if self.starts > 1:
+            return PointEnsemble(self.frame, self.starts, batched=not self.single).mean(values)
+        if not self.single:
+            return Estimate.exact(values)
+        return Estimate.exact({n: v[0] for n, v in values.items()} if isinstance(values, dict) else values[0])
+
+    def worst(self, residual: np.ndarray) -> np.ndarray:
+        """The largest number, shape (batch,), of the starts of every sample; of a single system one number."""
+        largest = residual.reshape(self.starts, -1).max(axis=0)
+        return np.asarray(largest[0] if self.single else largest)
 
     def steps(self, free: np.ndarray) -> np.ndarray:
         """Displacements of the free coordinates, as displacements of positions."""
@@ -91,13 +110,6 @@ class Landscape(AbstractModule):
             total[:, rows[:, None], rows] += beta * term.curvatures(at)
         return total[:, places[:, None], places]
 
-    def loads(self, term: StateTerm, free: np.ndarray) -> np.ndarray:
-        """-dC/ds of a cost, shape (batch, n_free)."""
-        at = self.positions(free)
-        total = np.zeros(at.shape)
-        total[_read(term, total)] = -term.slopes(at)
-        return self.coordinates(total)
-
     def force_changes(self, free: np.ndarray, step: np.ndarray) -> Params:
         """The derivatives of the forces along displacements of the free coordinates, batch axis first."""
         change = self.system.batched().force_change
@@ -110,7 +122,3 @@ def _read(term: StateTerm, batch: np.ndarray) -> Any:
     nodes = term.coordinates.nodes
     term.coordinates.check(batch.shape[1])
     return (slice(None), slice(None) if nodes is None else np.asarray(nodes, int))
-
-
-def _batch_of_one(term: StateTerm) -> StateTerm:
-    return replaced(term, target=None if term.target is None else term.target[None])

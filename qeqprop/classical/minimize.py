@@ -4,7 +4,7 @@ Single systems, also large sparse ones, go through `newton`; batches of potentia
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import equinox as eqx
 import numpy as np
@@ -16,18 +16,16 @@ from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params, replaced
+from .batch_equilibrium import FLAT, batch_positions, batch_response, equilibrium_at
 from .branches import jumped
-from .domains import Torus
-from .energy import AbstractEnergySystem, AbstractPotentialSystem, PointState
+from .domains import RealSpace, Torus
+from .energy import AbstractEnergySystem, AbstractPotentialSystem
 from .factorization import DENSE, factorize, refined_solve, smallest_eigenvalue
 from .fire import Fire
 from .landscape import Landscape
 from .newton import Minimum, minimize, moved
-from .relax import Relaxed, relax, solve_masked
+from .relax import relax
 from .stability import check_nudge, check_nudges
-
-FLAT = 1e-11
-"""Smallest over largest curvature below which a minimum counts as flat: a floppy mode, or a symmetry."""
 
 
 class Minimizer(AbstractSolver):
@@ -96,8 +94,9 @@ class Minimizer(AbstractSolver):
         stats: dict[str, Any] = {"newton_steps": found.newton_steps, "chord_steps": found.chord_steps}
         status = _status(system, params, found, stats)
         if init is not None:
-            stats["displacement"] = float(np.linalg.norm(found.position - init.state.position))
-            if system.nudges and _left_branch(system, params, position, found.position):
+            stats["displacement"] = float(np.linalg.norm(_way(system, init.state.position, found.position)))
+            step = _way(system, position, found.position).flat[system.free]
+            if system.nudges and _left_branch(system, params, position, step):
                 status = max(status, Status.BRANCH_JUMP)
         return Equilibrium(
             state=system._state_at(params, found.position, found.curvature if found.definite else None),
@@ -108,7 +107,7 @@ class Minimizer(AbstractSolver):
             stats=stats,
         )
 
-    def _relaxes(self, system: AbstractEnergySystem) -> bool:
+    def _relaxes(self, system: AbstractEnergySystem) -> TypeGuard[AbstractPotentialSystem]:
         """Whether this system takes the way of batches: dense, and all at once."""
         if not isinstance(system, AbstractPotentialSystem):
             return False
@@ -118,24 +117,20 @@ class Minimizer(AbstractSolver):
     def _relaxed(self, system: Any, params: Params, init: Equilibrium | None) -> Equilibrium:
         """The minima of a batch, or of a single system in a box."""
         land = Landscape.of(system, params)
-        start = land.coordinates(land.frame if init is None else _batch(system, init))
+        start = land.coordinates(land.frame if init is None else batch_positions(system, init))
+        return self.relaxed(land, start, init)
+
+    def relaxed(self, land: Landscape, start: np.ndarray, init: Equilibrium | None) -> Equilibrium:
+        """The minima of a landscape downhill from free coordinates (batch, n_free): those of `init` if there is one."""
+        system = land.system
         if system.nudges and init is not None:
             check_nudges(land, start)
         reach = system.domain.period if isinstance(system.domain, Torus) else 0.0
         fire = None if system.nudges else self.fire
         found = relax(land, start, fire, self.tolerance, self.max_iterations, reach)
-        stats: dict[str, Any] = {"newton_steps": found.newton_steps}
-        status = _relaxed_status(found)
-        if init is not None:
-            step = found.free - start
-            stats["displacement"] = float(np.linalg.norm(step))
-            stats["bound_changes"] = int(np.sum(found.held != land.free().held(start)))
-            if system.nudges and np.any(jumped(land.free().slopes, land.slopes, start, step)):
-                status = max(status, Status.BRANCH_JUMP)
-        batched, positions = system.batch_size is not None, land.positions(found.free)
-        state = PointState(positions if batched else positions[0], batched=batched)
-        residual = found.residual if batched else found.residual[0]
-        return Equilibrium(state, system.energy(params, state), np.asarray(residual), None, status, stats)
+        known = equilibrium_at(land, start, found.free, found.converged, init, {"newton_steps": found.newton_steps})
+        degenerate = Status.OK if np.all(found.definite) else Status.DEGENERATE
+        return replaced(known, status=max(known.status, degenerate))  # type: ignore[no-any-return]
 
     def respond(
         self, system: AbstractSystem, params: Params, equilibrium: Equilibrium, term: Any, *, tolerance: float
@@ -143,7 +138,8 @@ class Minimizer(AbstractSolver):
         """Implicit differentiation: H ds = -dC/ds, then the change of the forces along ds."""
         assert isinstance(system, AbstractEnergySystem)  # `solve` has refused the others
         if self._relaxes(system):
-            return _batch_response(system, params, equilibrium, term, tolerance)
+            land = Landscape.of(system, params)
+            return batch_response(land, land.coordinates(batch_positions(system, equilibrium)), term, tolerance)
         position, known = equilibrium.state.position, equilibrium.state.curvature
         matrix = system.curvature(params, position)
         if known is None:
@@ -214,44 +210,17 @@ def _flatness(matrix: Any) -> dict[str, Any]:
     } if count else {}  # fmt: skip
 
 
-def _left_branch(system: AbstractEnergySystem, params: Params, start: np.ndarray, end: np.ndarray) -> bool:
+def _way(system: AbstractEnergySystem, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The way from a position to another; of phases the shorter way round."""
+    domain = system.domain if isinstance(system, AbstractPotentialSystem) else RealSpace()
+    return domain.between(start, end)
+
+
+def _left_branch(system: AbstractEnergySystem, params: Params, start: np.ndarray, step: np.ndarray) -> bool:
     """Whether a barrier lies between the free state and the nudged one."""
     free, origin = replaced(system, nudges=()), start.flat[system.free][None]
 
     def slope(of: AbstractEnergySystem) -> Any:
         return lambda at: of.slope(params, moved(system, start, at[0] - origin[0]))[None]
 
-    return bool(jumped(slope(free), slope(system), origin, end.flat[system.free][None] - origin)[0])
-
-
-def _batch(system: AbstractEnergySystem, known: Equilibrium) -> np.ndarray:
-    """The positions of an equilibrium, batch axis first."""
-    positions = known.state.position if system.batch_size is not None else known.state.position[None]
-    expected = (system.batch_size or 1, *system.state_shape)
-    if positions.shape != expected:
-        raise ValueError(f"Argument `init` must have states of shape {expected}, but has {positions.shape}.")
-    return positions
-
-
-def _relaxed_status(found: Relaxed) -> Status:
-    if not np.all(np.isfinite(found.residual)):
-        return Status.NOT_FINITE
-    if not np.all(found.converged):
-        return Status.UNCONVERGED
-    return Status.OK if np.all(found.definite) else Status.DEGENERATE
-
-
-def _batch_response(system: Any, params: Params, known: Equilibrium, term: Any, tolerance: float) -> Response:
-    """Implicit differentiation of every sample; coordinates that a bound holds do not move."""
-    land = Landscape.of(system, params)
-    free, term = land.coordinates(_batch(system, known)), land.of_batch(term)
-    curvature, held, load = land.curvatures(free), land.held(free), land.loads(term, free)
-    step = solve_masked(curvature, held, load)
-    missed = np.where(held, 0.0, load - np.einsum("bij,bj->bi", curvature, step))
-    scale = np.maximum(np.linalg.norm(np.where(held, 0.0, load), axis=1), 1e-300)
-    residual = np.linalg.norm(missed, axis=1) / scale
-    status = Status.OK if np.all(residual <= max(tolerance, 1e-8)) else Status.UNCONVERGED
-    change = land.force_changes(free, step)
-    single = system.batch_size is None
-    grad = {name: value[0] if single else value for name, value in change.items()}
-    return Response(Estimate.exact(grad), np.asarray(residual[0] if single else residual), status, {})
+    return bool(jumped(slope(free), slope(system), origin, step[None])[0])

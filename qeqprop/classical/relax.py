@@ -73,8 +73,17 @@ def relax(
 
 
 def solve_masked(curvature: np.ndarray, held: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """curvature^-1 right for the coordinates that no bound holds; the held ones stay."""
-    return np.linalg.solve(_masked(curvature, held), np.where(held, 0.0, right)[..., None])[..., 0]
+    """curvature^-1 right, (batch, n, k), for the coordinates that no bound holds; the held ones stay."""
+    return np.linalg.solve(_masked(curvature, held), np.where(held[..., None], 0.0, right))
+
+
+def smallest_curvatures(curvature: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest eigenvalue of every sample's curvature, without what bounds hold, and its largest diagonal entry."""
+    if not curvature.shape[1]:
+        return np.full(len(curvature), np.inf), np.ones(len(curvature))
+    largest = np.abs(np.einsum("bii->bi", curvature)).max(axis=1)
+    apart = _masked(curvature, held) + np.where(held, largest[:, None], 0.0)[:, :, None] * np.eye(held.shape[1])
+    return np.linalg.eigvalsh(apart)[:, 0], largest
 
 
 def _masked(curvature: np.ndarray, held: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ while 1 + beta * lambda > 0 for every eigenvalue lambda of (P H^-1 P^T) B.
 import numpy as np
 
 from ..core.system import replaced
+from .clamped_systems import unit_forces
 from .energy import AbstractEnergySystem
 from .landscape import Landscape
 from .newton import Curvature
@@ -25,9 +26,7 @@ def check_nudge(system: AbstractEnergySystem, position: np.ndarray, free: Curvat
         block, rows = system.term_block(term, position)
         if not strength or not 0 < len(rows) <= MANY:
             continue
-        units = np.zeros((len(system.free), len(rows)))
-        units[rows, np.arange(len(rows))] = 1.0
-        compliance = free.factor.solve(units)[rows]
+        compliance = free.factor.solve(unit_forces(len(system.free), rows))[rows]
         softening = np.linalg.eigvals(compliance @ block).real
         _refuse_beyond(strength, softening)
 

@@ -3,7 +3,7 @@
 import abc
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 import numpy as np
@@ -69,6 +69,14 @@ class AbstractStateTerm(AbstractModule):
         """The nudged system."""
 
     @abc.abstractmethod
+    def copied(self, number: int, batched: bool) -> Self:
+        """The term of so many times all samples; of a single system (not `batched`) that of a batch."""
+
+    @abc.abstractmethod
+    def loads(self, system: Any, positions: np.ndarray, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """`load` of a batch, shape (batch, n_free); `solve` applies every sample's H^-1 to (batch, n_free, k)."""
+
+    @abc.abstractmethod
     def load(self, system: Any, position: np.ndarray, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """The force on the free coordinates per unit of strength, as strength -> 0; `solve` applies H^-1."""
 
@@ -95,9 +103,23 @@ class StateTerm(AbstractStateTerm):
         """-dC/ds."""
         return -system.term_slope(self, position)
 
+    def loads(self, system: Any, positions: np.ndarray, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """-dC/ds."""
+        whole = np.zeros(positions.shape)
+        whole[:, slice(None) if self.coordinates.nodes is None else list(self.coordinates.nodes)] = -self.slopes(
+            positions
+        )
+        return whole.reshape(len(whole), -1)[:, system.free]
+
+    def copied(self, number: int, batched: bool) -> "StateTerm":
+        return replaced(self, target=repeated(self.target, number, batched))  # type: ignore[no-any-return]
+
     def expect(self, state: Any) -> Estimate:
-        """The cost of a state; of a batched one, of every sample."""
-        if getattr(state, "batched", False):
+        """The cost of a state; of many points, of every sample."""
+        if has_starts(state):
+            many = self.copied(state.starts, state.batched)
+            return state.mean(many.values(state.position))  # type: ignore[no-any-return]
+        if has_many_points(state):
             read = state.read(self.coordinates) if hasattr(state, "read") else self.coordinates.of_batch(state.position)
             return Estimate.exact(np.asarray(compiled_batch(self.cost).value(read, self.target)))
         return Estimate.exact(np.asarray(self.value(state.position)))
@@ -133,6 +155,21 @@ class StateTerm(AbstractStateTerm):
 def number(value: Any) -> Any:
     """A scalar as a Python number, float or complex."""
     return np.asarray(value).item()
+
+
+def has_starts(state: Any) -> bool:
+    """Whether a state is a `PointEnsemble`: every sample has come to rest from several starts."""
+    return hasattr(state, "starts")
+
+
+def has_many_points(state: Any) -> bool:
+    """Whether the position of a state has an axis of points in front."""
+    return getattr(state, "batched", False) or has_starts(state)
+
+
+def repeated(array: np.ndarray | None, number: int, batched: bool) -> np.ndarray | None:
+    """An array of all samples (or, not `batched`, of one) so many times, one after the other."""
+    return None if array is None else np.concatenate([array if batched else array[None]] * number)
 
 
 class StateCost(AbstractNudge):

@@ -15,6 +15,7 @@ from ..core.module import AbstractModule
 from ..core.nudge import AbstractNudge
 from ..core.precision import jax_float64
 from ..core.system import Params, real_array
+from .clamped_systems import ClampedPotential
 from .derivatives import Potential
 from .energy import AbstractPotentialSystem, Nudge
 from .state_cost import StateCost, StateFunction, StateTerm
@@ -157,7 +158,15 @@ def cost_at(read: Reader, position: Any, target: Any) -> Any:
 
 
 def motion_of(system: AbstractPotentialSystem, *more: Nudge) -> tuple[Motion, Scene]:
-    """The motion of a system under its nudges, and under some more; and what acts on it."""
+    """The motion of a system under its nudges, and under some more; and what acts on it.
+
+    Raises:
+        TypeError: some of its nodes are held by a `Clamp`.
+    """
+    if isinstance(system, ClampedPotential):
+        raise TypeError(
+            "A network whose nodes a `Clamp` holds has no time steps here: use a `StateCost`, or `Minimizer`."
+        )
     nudges = (*system.nudges, *more)
     pulls = tuple((beta, term.target) for term, beta in nudges)
     bounds = system.domain.bounds(system.state_shape)

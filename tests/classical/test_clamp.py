@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import qeqprop as qp
-from qeqprop.classical import Clamp, ElasticNetwork, EnergySystem, FlowNetwork, StateCost
+from qeqprop.classical import Box, Clamp, ElasticNetwork, EnergySystem, FlowNetwork, StateCost
 
 EDGES = [(0, 1), (1, 2), (2, 3), (3, 4), (0, 2), (1, 3), (2, 4), (0, 5), (5, 3)]
 OUTPUTS, TARGET, SOURCE = [1, 3], np.array([0.9, 0.2]), np.array([1.0])
@@ -132,3 +132,55 @@ def test_errors_teach(make, error, message):
 
 def gradient(nudge, target):
     return qp.ep_gradient(flow(), CONDUCTANCES, nudge, target, inputs=SOURCE, scheme=qp.one_sided(0.5))
+
+
+def driven_bowl(p, s, x):
+    return bowl(p, s, x) - 0.5 * (s**2 * x).sum()
+
+
+@pytest.mark.parametrize("domain", [None, Box([-0.1, -9, -0.1, -9], [0.1, 9, 0.1, 9])])
+@pytest.mark.parametrize("eta", [1.0, 0.3, -0.2])
+def test_a_clamped_batch_is_the_mean_of_its_samples(domain, eta):
+    rng = np.random.default_rng(5)
+    system = EnergySystem(driven_bowl, (4,), {"w": (4, 4), "b": (4,)}, inputs=(4,), domain=domain)
+    params = {"w": 0.5 * rng.normal(size=(4, 4)), "b": rng.normal(size=4)}
+    inputs, targets = 0.3 * rng.normal(size=(3, 4)), rng.uniform(-0.3, 0.3, (3, 2))
+    for scheme in (qp.one_sided(eta), qp.centered(eta), qp.LinearResponse()):
+        whole = qp.ep_gradient(system, params, Clamp([1, 3]), targets, inputs=inputs, scheme=scheme)
+        parts = [
+            qp.ep_gradient(system, params, Clamp([1, 3]), y, inputs=x, scheme=scheme)
+            for x, y in zip(inputs, targets, strict=True)
+        ]
+        for name in params:
+            assert np.abs(whole.grad[name]).max() > 1e-2
+            np.testing.assert_allclose(whole.grad[name], np.mean([p.grad[name] for p in parts], axis=0), atol=1e-10)
+        np.testing.assert_allclose(whole.losses, [float(p.loss) for p in parts], atol=1e-12)
+
+
+def test_a_clamped_batch_is_at_rest_but_for_what_is_held():
+    rng = np.random.default_rng(6)
+    system = EnergySystem(driven_bowl, (4,), {"w": (4, 4), "b": (4,)}, inputs=(4,))
+    params = {"w": 0.5 * rng.normal(size=(4, 4)), "b": rng.normal(size=4)}
+    inputs, targets = 0.3 * rng.normal(size=(3, 4)), rng.uniform(-0.3, 0.3, (3, 2))
+    out = qp.ep_gradient(system, params, Clamp([1, 3]), targets, inputs=inputs, scheme=qp.one_sided(1.0))
+    held = out.nudged[-1][1].state
+    np.testing.assert_allclose(held.position[:, [1, 3]], targets, atol=1e-15)
+    for x, position, reaction in zip(inputs, held.position, held.reaction, strict=True):
+        np.testing.assert_allclose(system.with_inputs(x).bare_slope(params, position), reaction, atol=1e-12)
+    assert np.abs(held.reaction[:, [1, 3]]).min() > 1e-2
+
+
+def test_a_clamp_moves_a_node_off_its_bound_by_finite_steps_alone():
+    pushed = EnergySystem(lambda p, s, x: s @ s / 2 - p["f"] @ s, (2,), {"f": (2,)}, domain=Box(0.0, 1.0))
+    params = {"f": [-1.0, 0.5]}
+    out = qp.ep_gradient(pushed, params, Clamp([0]), [0.4], scheme=qp.one_sided(0.5))
+    np.testing.assert_allclose(out.grad["f"], [-0.4, 0.0], atol=1e-12)  # -(0.2 - 0) / 0.5
+    with pytest.raises(ValueError, match="rests against a bound"):
+        qp.ep_gradient(pushed, params, Clamp([0]), [0.4], scheme=qp.LinearResponse())
+
+
+def test_clamped_networks_have_no_time_steps():
+    system, params = random_bowl()
+    steps = qp.classical.DiscreteTime(dt=0.05, free_steps=2000)
+    with pytest.raises(TypeError, match="has no time steps"):
+        qp.ep_gradient(system, params, Clamp([1, 3]), [0.1, 0.2], solver=steps, scheme=qp.one_sided(1.0))
