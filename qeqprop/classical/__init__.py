@@ -23,6 +23,7 @@ _NAMES = {
     "enumeration": ["EnumeratedState", "ExactEnumeration"],
     "fire": ["Fire"],
     "flow": ["FlowNetwork"],
+    "gradient_flow": ["GradientFlow"],
     "hamiltonian": ["EchoState", "HamiltonianSystem"],
     "hamiltonian_echo": ["HamiltonianEcho"],
     "harmonic_oscillators": ["HarmonicOscillators"],
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from .enumeration import EnumeratedState, ExactEnumeration
     from .fire import Fire
     from .flow import FlowNetwork
+    from .gradient_flow import GradientFlow
     from .hamiltonian import EchoState, HamiltonianSystem
     from .hamiltonian_echo import HamiltonianEcho
     from .harmonic_oscillators import HarmonicOscillators
