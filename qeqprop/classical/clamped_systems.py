@@ -163,8 +163,8 @@ class ClampedPotential(AbstractPotentialSystem):
         whole[:, self.inner.free[self.held]] = self.places
         return whole.reshape(-1, *self.state_shape)
 
-    def copied(self, number: int) -> "ClampedPotential":
-        return ClampedPotential(self.inner.copied(number), self.held, np.concatenate([self.places] * number))
+    def _copied(self, number: int) -> "ClampedPotential":
+        return ClampedPotential(self.inner._copied(number), self.held, np.concatenate([self.places] * number))
 
     def with_inputs(self, inputs: ArrayLike) -> "ClampedPotential":
         inner: Any = self.inner.with_inputs(inputs)

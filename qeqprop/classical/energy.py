@@ -247,7 +247,7 @@ class AbstractPotentialSystem(AbstractEnergySystem):
         along.flat[self.free] = step
         return _arrays(derivatives(self.potential).force_change(params, position, self.inputs, along))
 
-    def copied(self, number: int) -> Self:
+    def _copied(self, number: int) -> Self:
         """The system with all of its samples so many times, one after the other. A single system becomes a batch."""
         batched, inputs = self.batch_size is not None, self.inputs
         nudges = tuple((term.copied(number, batched), beta) for term, beta in self.nudges)
@@ -256,7 +256,7 @@ class AbstractPotentialSystem(AbstractEnergySystem):
     def _of_points(self, state: Any) -> tuple[Self, Callable[[Any], Estimate]]:
         """The system with one sample for every point of a state, and what makes one value of theirs."""
         if has_starts(state):
-            return self.copied(state.starts), state.mean
+            return self._copied(state.starts), state.mean
         return self, Estimate.exact
 
     def _points_at(self, params: Params, positions: np.ndarray, single: bool) -> PointState:

@@ -37,7 +37,7 @@ class Landscape(AbstractModule):
         """The landscape of a single or a batched system, with all of its samples once for every start."""
         low, high = (np.ravel(bound)[system.free] for bound in system.domain.bounds(system.state_shape))
         frame, single = np.concatenate([system.starts()] * starts), system.batch_size is None
-        return cls(system.copied(starts), params, frame, low, high, starts, single)
+        return cls(system._copied(starts), params, frame, low, high, starts, single)
 
     def free(self) -> "Landscape":
         """The same without nudges."""
