@@ -13,6 +13,7 @@ import math
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -91,28 +92,39 @@ class StorageError(ValueError):
     """A file is not one of ours, is damaged, or comes from a newer version."""
 
 
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> Path:
-    """Put `data` at `path` so that no crash leaves a torn file."""
+def write_atomically(path: str | os.PathLike[str], data: bytes, *, sync: bool = True) -> Path:
+    """Put `data` at `path` so that no crash leaves a torn file.
+
+    Without `sync` that holds for the crash of any process; a power failure may lose or tear the file until `sync_files`.
+    """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(name, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)
         raise
-    with contextlib.suppress(OSError):  # not every file system lets a directory be opened
-        directory = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+    if sync:
+        sync_files([target.parent])
     return target
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """Have files and folders on the disk itself; those that are gone, or that a file system cannot open, are left out."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def save(path: str | os.PathLike[str], result: Any) -> Path:
@@ -138,16 +150,19 @@ def save(path: str | os.PathLike[str], result: Any) -> Path:
         ...     qp.load(path)
         {'J': array([1., 1., 1.])}
     """
+    target = Path(path)
+    return write_atomically(target if target.suffix == ".npz" else target.with_name(target.name + ".npz"), pack(result))
+
+
+def pack(result: Any) -> bytes:
+    """The content of the file that `save` writes."""
     import io
 
     arrays: dict[str, np.ndarray] = {}
     document = {"format": "qeqprop", "schema": SCHEMA, "content": _encode(result, arrays)}
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, json=np.frombuffer(json.dumps(document).encode(), dtype=np.uint8), **arrays)
-    target = Path(path)
-    return write_atomically(
-        target if target.suffix == ".npz" else target.with_name(target.name + ".npz"), buffer.getvalue()
-    )
+    return buffer.getvalue()
 
 
 def load(path: str | os.PathLike[str]) -> Any:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,16 +20,12 @@ class Point(NamedTuple):
     Attributes:
         place: its index on every axis.
         params: name -> value, plain Python numbers and strings.
+        key: SHA-256 of the canonical JSON of the parameters (names sorted, no blanks): the name of the point's file.
     """
 
     place: tuple[int, ...]
     params: dict[str, Value]
-
-    @property
-    def key(self) -> str:
-        """SHA-256 of the canonical JSON of the parameters: the name of the point's file."""
-        text = json.dumps(self.params, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+    key: str
 
 
 class Grid:
@@ -58,11 +54,17 @@ class Grid:
     @functools.cached_property
     def points(self) -> list[Point]:
         """All points, the last axis running fastest."""
-        places = itertools.product(*(range(n) for n in self.shape))
-        return [Point(place, self._params(place)) for place in places]
-
-    def _params(self, index: Sequence[int]) -> dict[str, Value]:
-        return {name: values[i] for (name, values), i in zip(self.axes.items(), index, strict=True)}
+        names, texts = (
+            tuple(self.axes),
+            [[f"{json.dumps(n)}:{json.dumps(v)}" for v in vs] for n, vs in self.axes.items()],
+        )
+        order = sorted(range(len(names)), key=names.__getitem__)
+        points = []
+        for place in itertools.product(*(range(n) for n in self.shape)):
+            params = {name: self.axes[name][i] for name, i in zip(names, place, strict=True)}
+            text = "{" + ",".join(texts[k][place[k]] for k in order) + "}"
+            points.append(Point(place, params, hashlib.sha256(text.encode()).hexdigest()))
+        return points
 
     def rows(self) -> Iterator[list[Point]]:
         """The points in groups that are run in order: rows along `along`, or single points without one."""

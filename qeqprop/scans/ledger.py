@@ -4,24 +4,32 @@ out/manifest.json             function, axes, seed, versions
 out/points/<key>.npz          values of a finished point
 out/points/<key>.failed.json  the error of a failed one
 out/carry/<key>.npz           the equilibrium that a continuation goes on from
+out/collected.npz             the outcomes of all points in one file, made from theirs (see `collected`)
 out/scan.nc                   the table, made from the points
+
+A point file appears by one rename, so that neither a killed process nor a reader meets half of one. It is on the disk itself
+(fsync) at the latest half a second, or one point, later: that is what a power failure may cost. Files that it tears are found
+by their checksums, put aside and run again.
 """
 
 import contextlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..storage import StorageError, load, save, write_atomically
+from ..storage import StorageError, load, pack, save, sync_files, write_atomically
 from .grid import Point
 
 SCHEMA = 1
 MISSING, DONE, FAILED = 0, 1, 2
 """Values of a point's `status`."""
+SYNC_SECONDS = 0.5
+"""Point files are brought to the disk together, at the latest after so long."""
 
 
 class Outcome(NamedTuple):
@@ -33,23 +41,46 @@ class Outcome(NamedTuple):
     error: str = ""
 
 
+Stamp = tuple[int, int, int]
+"""Number, size and time of change of a file: of another file at the same place at least one is another."""
+
+
+def packed(point: Point, outcome: Outcome) -> bytes:
+    """The content of a finished point's file."""
+    return pack({"params": point.params, "values": dict(outcome.values), "seconds": outcome.seconds})
+
+
 class Ledger:
     """The folder of a scan."""
 
     def __init__(self, folder: str | os.PathLike[str]):
         self.folder = Path(folder).absolute()
         self.points, self.carries = self.folder / "points", self.folder / "carry"
+        self._unsynced: list[Path] = []
+        self._synced = time.monotonic()
 
     def statuses(self) -> dict[str, int]:
         """key -> DONE or FAILED, of all points that have a file."""
-        found: dict[str, int] = {}
+        return {key: status for key, (status, _) in self._entries().items()}
+
+    def files(self) -> dict[str, tuple[int, Stamp]]:
+        """key -> status and what tells one file from another, of all points that have a file."""
+        found = {}
+        for key, (status, entry) in self._entries().items():
+            with contextlib.suppress(FileNotFoundError):  # put aside in between
+                known = entry.stat()
+                found[key] = status, (known.st_ino, known.st_size, known.st_mtime_ns)
+        return found
+
+    def _entries(self) -> dict[str, tuple[int, os.DirEntry[str]]]:
+        found: dict[str, tuple[int, os.DirEntry[str]]] = {}
         with contextlib.suppress(FileNotFoundError), os.scandir(self.points) as entries:
             for entry in entries:
                 key, _, kind = entry.name.partition(".")
                 if kind == "npz":
-                    found[key] = DONE
+                    found[key] = DONE, entry
                 elif kind == "failed.json":
-                    found.setdefault(key, FAILED)
+                    found.setdefault(key, (FAILED, entry))
         return found
 
     def status(self, point: Point) -> int:
@@ -58,16 +89,24 @@ class Ledger:
         return FAILED if self._failed(point).exists() else MISSING
 
     def write(self, point: Point, outcome: Outcome) -> None:
-        """Record a point; a success replaces a failure."""
+        """Record a point; a success replaces a failure. Call `sync` after the last one."""
         if outcome.status == DONE:
-            save(
-                self._done(point),
-                {"params": point.params, "values": dict(outcome.values), "seconds": outcome.seconds},
-            )
+            self._write(self._done(point), packed(point, outcome))
             self._failed(point).unlink(missing_ok=True)
         else:
             document = {"params": point.params, "error": outcome.error, "seconds": outcome.seconds}
-            write_atomically(self._failed(point), json.dumps(document).encode())
+            self._write(self._failed(point), json.dumps(document).encode())
+
+    def _write(self, path: Path, data: bytes) -> None:
+        self._unsynced.append(write_atomically(path, data, sync=False))
+        if time.monotonic() - self._synced > SYNC_SECONDS:
+            self.sync()
+
+    def sync(self) -> None:
+        """Have all points written here on the disk itself."""
+        if self._unsynced:
+            sync_files([*self._unsynced, self.points])
+        self._unsynced, self._synced = [], time.monotonic()
 
     def read(self, point: Point) -> Outcome:
         """A point's outcome; a file that cannot be read is put aside as `.bad`, and the point is missing."""

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing.connection import wait as wait_for
 from typing import Any
 
@@ -27,18 +27,19 @@ class SpawnPool:
 
     def __init__(self, workers: int):
         self.workers = workers
-        self._processes: set[Any] = set()
         self._start()
 
     def _start(self) -> None:
-        before = set(multiprocessing.active_children())
+        self._others = set(multiprocessing.active_children())
         self._pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"), _die_with_parent)
-        with _one_thread_each():  # libraries read it when they load, and a child inherits it at its start
-            wait([self._pool.submit(_ready) for _ in range(self.workers)])
-        self._processes = set(multiprocessing.active_children()) - before
+        for _ in range(
+            self.workers
+        ):  # starts them all; work is handed out to those that are up, without waiting for others
+            self.submit(_ready)
 
     def submit(self, function: Callable[..., Any], *args: Any) -> "Future[Any]":
-        return self._pool.submit(function, *args)
+        with _one_thread_each():  # libraries read it when they load; a child, started here, inherits it
+            return self._pool.submit(function, *args)
 
     def restart(self) -> None:
         """Replace a pool that lost a process."""
@@ -46,7 +47,7 @@ class SpawnPool:
         self._start()
 
     def _end(self) -> None:
-        for process in self._processes:
+        for process in set(multiprocessing.active_children()) - self._others:
             process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
 

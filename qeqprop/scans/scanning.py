@@ -41,8 +41,9 @@ def scan(
 ) -> "xr.Dataset":
     """Call a function at every combination of the axes' values; the same call goes on where an earlier one stopped.
 
-    Every point is written to one file as soon as it is done (temporary file, fsync, rename), named by a hash of its
-    parameters. A point that raises is recorded and does not stop the scan.
+    Every point is written to one file as soon as it is done, named by a hash of its parameters: whatever process is killed
+    then, it is kept. Short points are brought to the disk itself (fsync) together, at the latest after half a second, which is
+    what a power failure may cost. A point that raises is recorded and does not stop the scan.
 
     Args:
         function: `function(**point, rng)` -> numbers, arrays, `Estimate`, `EPGradient`, `Equilibrium`, or a dict of
@@ -82,7 +83,7 @@ def scan(
     _check_choice("on_change", on_change, ("error", "keep", "new"))
     _check_choice("retry", retry, (None, "failed"))
     seed = check_count(rng, "rng", 0)
-    n_workers = _cores() if workers is None else check_count(workers, "workers", 0)
+    n_workers = cores() if workers is None else check_count(workers, "workers", 0)
     with _folder(out) as folder:
         ledger = Ledger(folder)
         manifest = _open(ledger, grid, function, seed, on_change)
@@ -137,7 +138,8 @@ def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
         raise ValueError(f"Argument `{name}` must be one of {list(choices)}, but is {value!r}.")
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -37,14 +37,15 @@ class Report(NamedTuple):
 
 def run_rows(job: Job, rows: Sequence[Sequence[Point]]) -> Report:
     """Run the points of `rows` that have no outcome yet."""
-    start = time.perf_counter()
-    statuses = [status for row in rows for status in run_row(job, row)]
+    start, ledger = time.perf_counter(), Ledger(job.folder)
+    statuses = [status for row in rows for status in run_row(job, row, ledger)]
+    ledger.sync()
     return Report(statuses.count(DONE), statuses.count(FAILED), time.perf_counter() - start)
 
 
-def run_row(job: Job, row: Sequence[Point]) -> list[int]:
+def run_row(job: Job, row: Sequence[Point], ledger: Ledger) -> list[int]:
     """Run one row in order; in a continuation each point starts from the equilibrium of its neighbour."""
-    ledger, function, statuses = Ledger(job.folder), _loaded(job.function), []
+    function, statuses = load_function(job.function), []
     carry, previous = None, None
     for point in row:
         known = ledger.status(point)
@@ -53,7 +54,7 @@ def run_row(job: Job, row: Sequence[Point]) -> list[int]:
             kept = ledger.load_carry(point) if job.continued else None
             carry, previous = (kept, point) if kept is not None else (carry, previous)
             continue
-        outcome, found = _run(function, point, job, carry)
+        outcome, found = run_point(function, point, job, carry)
         if found is not None:  # before the point: a crash in between repeats the point from its neighbour's equilibrium
             ledger.save_carry(point, found)
         ledger.write(point, outcome)
@@ -70,7 +71,8 @@ def _adjacent(row: Sequence[Point], previous: Point, point: Point) -> bool:
     return row.index(point) == row.index(previous) + 1
 
 
-def _run(function: Callable[..., Any], point: Point, job: Job, carry: Any) -> tuple[Outcome, Any]:
+def run_point(function: Callable[..., Any], point: Point, job: Job, carry: Any = None) -> tuple[Outcome, Any]:
+    """What a point gives, and the equilibrium that a continuation carries on; nothing is written."""
     start = time.perf_counter()
     try:
         result = function(**point.params, **_extras(function, point, job, carry))
@@ -110,7 +112,8 @@ def carried(result: Any) -> "Equilibrium":
 
 
 @functools.lru_cache(maxsize=8)
-def _loaded(function: bytes) -> Callable[..., Any]:
+def load_function(function: bytes) -> Callable[..., Any]:
+    """The function of a job."""
     return cloudpickle.loads(function)
 
 
@@ -120,4 +123,5 @@ def blame(job: Job, row: Sequence[Point], reason: str) -> None:
     for point in row:
         if ledger.status(point) == MISSING:
             ledger.write(point, Outcome(FAILED, {}, float("nan"), reason))
+            ledger.sync()
             return
