@@ -288,7 +288,7 @@ def config(tmp_path, monkeypatch):
 
 
 def test_the_command_scans_reports_and_resumes(config, capsys):
-    assert main(["scan", str(config), "--dry-run"]) == 0
+    assert main(["scan", str(config), "--dry-run"]) == 1  # the point that it tries is 1 / 0
     assert "6 points (g 3 x J 2), 0 of them on disk" in capsys.readouterr().out
     assert main(["scan", str(config)]) == 1  # 1 / 0 at two points
     assert "4 points ok, 2 failed" in capsys.readouterr().out

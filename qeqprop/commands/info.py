@@ -1,6 +1,7 @@
 """versions, precision, threads, memory, and how many spins fit"""
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -38,6 +39,7 @@ def versions() -> dict[str, str | None]:
     return {"qeqprop": __version__, "python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

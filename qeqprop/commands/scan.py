@@ -2,7 +2,7 @@
 
 The file names a function, its axes and an output folder; see `qeqprop.commands.scanfile`. Every finished point is safe
 on disk: the same command resumes. --dry-run says what would be run, and measures one point: its time, the memory of its
-process, the size of its output. It writes nothing.
+process, the size of its output. It writes nothing, and its exit code is 1 where that point fails.
 """
 
 import argparse

@@ -55,11 +55,11 @@ def collect(points: Sequence[Point], ledger: Ledger) -> Collected:
         rows = np.array([where.get(key, -1) for key in keys.tolist()])
         same = (rows >= 0) & np.all(kept["stamps"][rows] == stamps, axis=1)
         rows[~same] = -1
-    fresh = {i: ledger.read(points[i]) for i in np.flatnonzero((rows < 0) & stamps.any(axis=1)).tolist()}
+    fresh = _recalled(points, ledger, stamps, (rows < 0) & stamps.any(axis=1))
     shapes, misfits = _one_form(fresh, rows, kept)
     if misfits is None:  # what is kept has another form than a point before it: judge all files afresh
         rows[:] = -1
-        fresh = {i: ledger.read(points[i]) for i in np.flatnonzero(stamps.any(axis=1)).tolist()}
+        fresh = _recalled(points, ledger, stamps, stamps.any(axis=1))
         shapes, misfits = _one_form(fresh, rows, kept)
     assert misfits is not None
     found = _joined(len(points), rows, kept, fresh, shapes)
@@ -67,6 +67,14 @@ def collect(points: Sequence[Point], ledger: Ledger) -> Collected:
         _keep(ledger, keys, stamps, found, fresh)
     for i, error in misfits.items():
         found.status[i], found.errors[i] = FAILED, error
+    return found
+
+
+def _recalled(points: Sequence[Point], ledger: Ledger, stamps: np.ndarray, which: Any) -> dict[int, Outcome]:
+    found = {}
+    for i in np.flatnonzero(which).tolist():
+        inode, size, changed = stamps[i].tolist()
+        found[i] = ledger.recall(points[i], (inode, size, changed))
     return found
 
 

@@ -190,7 +190,7 @@ def _run(
 ) -> None:
     if not rows:
         return
-    with _bar(grid, rows, progress) as tell:
+    with _bar(grid, rows, ledger, progress) as tell:
         if executor is not None:
             run_with_executor(executor, workers, job, rows, tell)
         elif not workers:
@@ -201,7 +201,7 @@ def _run(
 
 
 @contextlib.contextmanager
-def _bar(grid: Grid, rows: list[list[Point]], progress: bool | None) -> Any:
+def _bar(grid: Grid, rows: list[list[Point]], ledger: Ledger, progress: bool | None) -> Any:
     """A progress bar with the numbers of points done and failed; off when stderr is not a terminal."""
     from tqdm.auto import tqdm
 
@@ -212,8 +212,9 @@ def _bar(grid: Grid, rows: list[list[Point]], progress: bool | None) -> Any:
         total=len(grid.points), initial=len(grid.points) - total, desc="scan", unit="point", disable=disable
     ) as bar:
 
-        def tell(report: Report) -> None:
+        def tell(report: Report, rows: Sequence[Sequence[Point]]) -> None:
             nonlocal failed
+            ledger.remember(point for row in rows for point in row)
             failed += report.failed
             if failed:
                 bar.set_postfix(failed=failed, refresh=False)

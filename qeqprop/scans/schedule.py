@@ -10,21 +10,21 @@ from .pool import SpawnPool
 from .work import Job, Report, blame, run_rows
 
 Row = Sequence[Point]
+Progress = Callable[[Report, Sequence[Row]], None]
+"""Told of every batch of rows that came back."""
 BATCH_SECONDS = 0.5
 """Short rows are handed out together, up to about this time."""
 IN_FLIGHT = 512
 """Batches at once with an executor whose number of workers is not known."""
 
 
-def run_here(job: Job, rows: Sequence[Row], progress: Callable[[Report], None]) -> None:
+def run_here(job: Job, rows: Sequence[Row], progress: Progress) -> None:
     """Run the rows in this process."""
     for row in rows:
-        progress(run_rows(job, [row]))
+        progress(run_rows(job, [row]), [row])
 
 
-def run_with_executor(
-    executor: Any, workers: int | None, job: Job, rows: Sequence[Row], progress: Callable[[Report], None]
-) -> None:
+def run_with_executor(executor: Any, workers: int | None, job: Job, rows: Sequence[Row], progress: Progress) -> None:
     """Run the rows with any `concurrent.futures.Executor`; what it raises is raised, and what was done stays done."""
     batches = Batches(rows, workers or IN_FLIGHT)
     flying: dict[Future[Report], list[Row]] = {}
@@ -35,13 +35,13 @@ def run_with_executor(
                 batch = flying.pop(future)
                 report = future.result()
                 batches.learn(report, len(batch))
-                progress(report)
+                progress(report, batch)
     finally:
         for future in flying:
             future.cancel()
 
 
-def run_with_pool(pool: SpawnPool, job: Job, rows: Sequence[Row], progress: Callable[[Report], None]) -> None:
+def run_with_pool(pool: SpawnPool, job: Job, rows: Sequence[Row], progress: Progress) -> None:
     """Run the rows in our own pool. Where a process dies, its rows are run again, one at a time: who kills it twice when
     alone is recorded as failed."""
     try:
@@ -53,7 +53,7 @@ def run_with_pool(pool: SpawnPool, job: Job, rows: Sequence[Row], progress: Call
         attempts = 0
         while True:
             try:
-                progress(pool.submit(run_rows, job, [row]).result())
+                progress(pool.submit(run_rows, job, [row]).result(), [row])
                 break
             except BrokenExecutor:
                 pool.restart()
