@@ -1,5 +1,6 @@
 """The stored notebooks as pages: copied beside the other pages, where Sphinx looks for them, and never executed here."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ def collect(app: Sphinx, config: Config) -> None:
     for name, content in stored.items():
         copy = copies / name
         if not copy.exists() or copy.read_bytes() != content:
-            copy.write_bytes(content)
+            part = copy.with_suffix(f".{os.getpid()}")  # at once: another build may be reading
+            part.write_bytes(content)
+            part.replace(copy)
     for copy in copies.glob("*.ipynb"):
         if copy.name not in stored:
             copy.unlink()
