@@ -207,10 +207,14 @@ def plot(runs: list[dict[str, Any]]) -> None:
     for k, one in enumerate(runs):
         ax.plot(range(1, EPOCHS + 1), one["training accuracy"], marker="o", ms=4, color=f"C{k}")
         label = f"seed {one['seed']}: test {one['test accuracy']:.3f}"
-        ax.plot(EPOCHS + 0.4, one["test accuracy"], marker="*", ms=11, ls="none", color=f"C{k}", label=label)
+        ax.plot(EPOCHS + 0.3 * (k + 1), one["test accuracy"], marker="*", ms=11, ls="none", color=f"C{k}", label=label)
     ax.axhline(0.95, color="0.6", lw=0.8)
     ax.set(xlabel="epoch", ylabel="accuracy", title="8x8 digits on a 64-120-40 Ising machine")
-    ax.legend(title="lines: free phases of the training", loc="lower right")
+    ax.legend(
+        title="lines: training, one annealing an image\nstars: test, eight annealings an image",
+        loc="lower right",
+        fontsize="small",
+    )
     figure.savefig(HERE / "ising_annealer_digits.png", dpi=120)
 
 
