@@ -1,20 +1,42 @@
 """How much memory is there, and does a piece of work fit? Asked before anything is allocated."""
 
+import contextlib
 import os
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _CGROUP_USAGE = ("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
 
+_budget: ContextVar[int | None] = ContextVar("budget", default=None)
+
 
 def available_memory() -> int:
-    """Bytes that can be allocated now: free RAM, or what the container's limit leaves, whichever is less."""
-    free = _free_ram()
+    """Bytes that can be allocated now: free RAM, what the container's limit leaves, or the budget, whichever is least."""
+    budget, free = _budget.get(), _free_ram()
+    free = free if budget is None else min(free, budget)
     for limit_file, usage_file in zip(_CGROUP_LIMITS, _CGROUP_USAGE, strict=True):
         limit, usage = _read_number(limit_file), _read_number(usage_file)
         if limit is not None and usage is not None:
             free = min(free, max(limit - usage, 0))
     return free
+
+
+@contextlib.contextmanager
+def memory_budget(count: int | None) -> Iterator[None]:
+    """`available_memory` is no more than `count` bytes within the block; None: no budget.
+
+    Example:
+        >>> with memory_budget(1000):
+        ...     available_memory()
+        1000
+    """
+    token = _budget.set(count)
+    try:
+        yield
+    finally:
+        _budget.reset(token)
 
 
 def container_limit() -> int | None:

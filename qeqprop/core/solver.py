@@ -49,12 +49,15 @@ class Equilibrium(AbstractModule):
             array = np.asarray(value)
             return f"{float(array):.8g}" if array.ndim == 0 else f"{array.min():.6g} .. {array.max():.6g}"
 
+        def shown(value: object) -> str:
+            return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
         rows = [
             ("energy", repr(self.energy) if np.ndim(self.energy.mean) == 0 else brief(self.energy.mean)),
             ("gap", brief(self.gap)),
             ("residual", brief(self.residual)),
             ("status", str(self.status)),
-            *((name, str(value)) for name, value in self.stats.items() if np.ndim(value) == 0),
+            *((name, shown(value)) for name, value in self.stats.items() if np.ndim(value) == 0),
         ]
         return "Equilibrium\n" + "\n".join(f"  {name:<16} {value}" for name, value in rows)
 

@@ -121,6 +121,25 @@ class AbstractSpinSystem(AbstractSystem):
         coefficients = (table.coefficients.T @ self.strengths(params).T).T
         return SpinHamiltonian(self.n_sites, table.n_bits, table.x, table.z, np.ascontiguousarray(coefficients))
 
+    def pauli_sum(self, params: Mapping[str, ArrayLike]) -> PauliSum:
+        """H(theta), nudges included, as one operator, which has converters: `to_netket`, `to_qutip`, `to_scipy`, ...
+
+        Raises:
+            ValueError: the inputs are a batch: there are many operators.
+
+        Example:
+            >>> import qeqprop as qp
+            >>> net = qp.TransverseFieldIsing(2, [(0, 1)])
+            >>> net.pauli_sum({"J": [1.0], "h": [0.5, 0.0], "g": [1.0, 2.0]})
+            -0.5 * Z0 - 1.0 * Z0 Z1 - 1.0 * X0 - 2.0 * X1
+        """
+        if self.batch_size is not None:
+            raise ValueError(f"Argument `inputs` must be those of one sample, but the network has {self.batch_size}.")
+        strengths = self.strengths(self.check_params(params)).tolist()
+        return PauliSum(
+            (x, z, c * w) for operator, w in zip(self.operators(), strengths, strict=True) for x, z, c in operator
+        )
+
     @property
     def n_bits(self) -> int:
         """Bits of the real vectors that H acts on: n_sites, or one more where H is complex."""

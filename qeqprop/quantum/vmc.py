@@ -1,5 +1,6 @@
 """Variational Monte Carlo: ground states of many spins as NetKet wave functions, and their gradients with error bars."""
 
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -8,16 +9,20 @@ import equinox as eqx
 import numpy as np
 
 from ..core.graph import check_count
+from ..core.memory import memory_budget
 from ..core.randomness import seed_sequence
 from ..core.scheme import LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.system import AbstractSystem, Params, replaced
 from .spins import AbstractSpinSystem
 from .vmc_ansatz import check_vstate
+from .vmc_devices import check_single_process
 from .vmc_gauge import gauged
 from .vmc_phases import Phases
 from .vmc_relax import RelaxationOptions
 from .vmc_state import VariationalState
+
+SAMPLES, CHAINS = 2048, 64
 
 
 class VariationalMonteCarlo(AbstractSolver):
@@ -47,20 +52,24 @@ class VariationalMonteCarlo(AbstractSolver):
         model: a Flax (or any NetKet) model with real log psi; None chooses `vmc_models.default_model` for the graph.
         sampler: a NetKet sampler; None: single flips, and 5 % flips of all spins where the Hamiltonian is even.
         optimizer: an optax optimizer for `VMC_SR`; None: gradient descent with a decaying rate.
-        n_samples: a phase.
-        n_chains: independent chains; they give the standard errors.
+        n_samples: a phase; None: 2048, or those of `state`.
+        n_chains: independent chains, which give the standard errors; None: 64, or those of `sampler` or `state`.
         v_score: the target.
         max_steps: of `VMC_SR` for one Hamiltonian: a state that has had them is taken as it is when it comes back as `init`.
         state: your own `netket.vqs.MCState` or `FullSumState` to start from. It is copied, not changed.
         full_sum: sum over all configurations; up to 20 spins.
         correlated: nudged phases share the samples of the free one.
         callbacks, loggers: passed to every run of the driver.
+        memory: bytes that samples, their derivatives and connected configurations may take at a time; None: 90 % of what is
+            free. Chunks are cut to fit; what does not fit in chunks is refused with its size.
         driver_options: further arguments of `netket.driver.VMC_SR`, such as `diag_shift` or `momentum`.
         progress: show energy, error and V-score on stderr; None: on terminals and in notebooks.
 
     Raises (from `solve`):
         ValueError: the Hamiltonian is not stoquastic (the message names the terms), or has no off-diagonal part.
         TypeError: the system has no spins, or the model is complex.
+        MemoryError: samples and parameters that do not fit.
+        RuntimeError: several processes were joined by `jax.distributed`.
 
     Example:
         >>> import qeqprop as qp
@@ -76,13 +85,14 @@ class VariationalMonteCarlo(AbstractSolver):
     """
 
     model: Any = eqx.field(static=True)
-    sampler: Any = eqx.field(static=True)
+    sampler: Any  # NetKet's samplers hold arrays
     options: RelaxationOptions
     n_samples: int = eqx.field(static=True)
     n_chains: int = eqx.field(static=True)
     state: Any = eqx.field(static=True)
     full_sum: bool = eqx.field(static=True)
     correlated: bool = eqx.field(static=True)
+    memory: int | None = eqx.field(static=True)
 
     name: ClassVar[str] = "VariationalMonteCarlo"
     analytic: ClassVar[bool] = False
@@ -95,8 +105,8 @@ class VariationalMonteCarlo(AbstractSolver):
         model: Any = None,
         sampler: Any = None,
         optimizer: Any = None,
-        n_samples: int = 2048,
-        n_chains: int = 64,
+        n_samples: int | None = None,
+        n_chains: int | None = None,
         v_score: float = 2e-5,
         max_steps: int = 300,
         state: Any = None,
@@ -106,24 +116,30 @@ class VariationalMonteCarlo(AbstractSolver):
         loggers: Sequence[Any] = (),
         driver_options: Mapping[str, Any] | None = None,
         progress: bool | None = None,
+        memory: int | None = None,
     ):
-        self.n_samples = check_count(n_samples, "n_samples", 2)
-        self.n_chains = check_count(n_chains, "n_chains")
+        _check_own(state, sampler, full_sum, model=model, n_samples=n_samples, n_chains=n_chains)
+        self.n_samples = check_count(SAMPLES if n_samples is None else n_samples, "n_samples", 2)
+        self.n_chains = check_count(_chains(sampler) if n_chains is None else n_chains, "n_chains")
         if self.n_samples % self.n_chains:
             raise ValueError(
-                f"Argument `n_samples` must be a multiple of `n_chains`={n_chains}, but is {n_samples}: all chains are "
-                "equally long."
+                f"Argument `n_samples` must be a multiple of `n_chains`={self.n_chains}, but is {self.n_samples}: all chains "
+                "are equally long."
             )
         if not 0 < v_score < np.inf:
             raise ValueError(f"Argument `v_score` must be positive, but is {v_score}.")
-        if state is not None:
-            check_vstate(state)
-            if model is not None or sampler is not None or full_sum:
-                raise ValueError("Argument `state` has a model and a sampler of its own: give no others beside it.")
-        if full_sum and sampler is not None:
-            raise ValueError("Argument `sampler` must be None with `full_sum=True`: nothing is sampled.")
         self.model, self.sampler, self.state = model, sampler, state
         self.full_sum, self.correlated = bool(full_sum), bool(correlated)
+        self.memory = None if memory is None else check_count(memory, "memory")
+        if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+            raise TypeError(
+                f"Argument `optimizer` must be an optax optimizer, such as optax.sgd(0.05), but is {optimizer!r}."
+            )
+        if inspect.isfunction(model):
+            raise TypeError(
+                f"Argument `model` must be a module, such as a flax.linen.Module or netket.models.RBM(param_dtype=float), "
+                f"but is the function {model.__name__}: it has no parameters."
+            )
         self.options = RelaxationOptions(
             optimizer=optimizer,
             v_score=float(v_score),
@@ -140,13 +156,15 @@ class VariationalMonteCarlo(AbstractSolver):
         """Relax and sample. A nudged system with `init` is a nudged phase of that free equilibrium; without a nudge
         `init` is a warm start (training, scans)."""
         started = time.perf_counter()
+        check_single_process()
         spins = _check_system(system)
         phases = Phases(self, spins, params, seed_sequence(key))
         if init is not None and not isinstance(init.state, VariationalState):
             raise TypeError(f"Argument `init` must hold a VariationalState, but holds a {type(init.state).__name__}.")
         if init is not None and init.state.n_sites != spins.n_sites:
             raise ValueError(f"Argument `init` must be a state of {spins.n_sites} sites, but has {init.state.n_sites}.")
-        equilibrium = phases.nudged(init) if init is not None and spins.nudges else phases.free(init)
+        with memory_budget(self.memory):
+            equilibrium = phases.nudged(init) if init is not None and spins.nudges else phases.free(init)
         return replaced(equilibrium, stats={**equilibrium.stats, "seconds": time.perf_counter() - started})
 
     def respond(
@@ -159,7 +177,8 @@ class VariationalMonteCarlo(AbstractSolver):
         if np.any(state.gauge < 0):  # the estimator sees a positive state, and operators in its gauge
             spins, term = _gauged_system(spins, state.gauge), _gauged_term(term, state.gauge)
             state = replaced(state, gauge=np.ones_like(state.gauge))
-        return respond(state, spins, params, term, tolerance)
+        with memory_budget(self.memory):
+            return respond(state, spins, params, term, tolerance)
 
     def default_scheme(self, free: Equilibrium, term: Any) -> LinearResponse:
         """`LinearResponse()`: no nudge, hence no noise divided by beta."""
@@ -181,11 +200,35 @@ class VariationalMonteCarlo(AbstractSolver):
             shown.append("full_sum=True")
         else:
             shown.append(f"n_samples={self.n_samples}, n_chains={self.n_chains}")
+        if self.sampler is not None:
+            shown.append(f"sampler={type(self.sampler).__name__}")
         if self.model is not None:
             shown.append(f"model={type(self.model).__name__}")
         if not self.correlated:
             shown.append("correlated=False")
+        if self.memory is not None:
+            shown.append(f"memory={self.memory}")
         return f"VariationalMonteCarlo({', '.join(shown)})"
+
+
+def _chains(sampler: Any) -> int:
+    return CHAINS if sampler is None else int(getattr(sampler, "n_chains", 1))
+
+
+def _check_own(state: Any, sampler: Any, full_sum: bool, **settings: Any) -> None:
+    """Refuse settings that what the user brings has already, and that would be ignored."""
+    if state is not None:
+        check_vstate(state)
+        given = [f"`{name}`" for name, value in {**settings, "sampler": sampler}.items() if value is not None]
+        if given or full_sum:
+            raise ValueError(
+                f"Argument {', '.join([*given, *(['`full_sum`'] if full_sum else [])])} must not be given beside `state`, "
+                "which has a model, a sampler and a number of samples of its own."
+            )
+    if full_sum and sampler is not None:
+        raise ValueError("Argument `sampler` must be None with `full_sum=True`: nothing is sampled.")
+    if sampler is not None and settings["n_chains"] is not None:
+        raise ValueError(f"Argument `n_chains` must be None beside `sampler`, which has {_chains(sampler)} of its own.")
 
 
 def _check_system(system: AbstractSystem) -> AbstractSpinSystem:

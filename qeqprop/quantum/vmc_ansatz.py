@@ -58,7 +58,8 @@ def make_sampled(
 
     if sampler is None:
         sampler = default_sampler(system.n_sites, n_chains, even_under_flip(hamiltonian))
-    elif sampler.hilbert.size != system.n_sites:
+    _check_hilbert("sampler", sampler.hilbert)
+    if sampler.hilbert.size != system.n_sites:
         raise ValueError(
             f"Argument `sampler` must draw {system.n_sites} spins, but its Hilbert space has {sampler.hilbert.size}."
         )
@@ -93,11 +94,20 @@ def check_vstate(state: Any, n_sites: int | None = None) -> None:
         raise TypeError(
             f"Argument `state` must be a netket.vqs.MCState or FullSumState, but is {type(state).__name__}."
         )
-    if list(getattr(state.hilbert, "local_states", [])) != [1, -1]:
-        raise ValueError(f"Argument `state` must live on netket.hilbert.Spin(1/2, n), but lives on {state.hilbert}.")
+    _check_hilbert("state", state.hilbert)
     if n_sites is not None and state.hilbert.size != n_sites:
         raise ValueError(f"Argument `state` must have {n_sites} sites, but has {state.hilbert.size}.")
     _checked(state)
+
+
+def _check_hilbert(argument: str, hilbert: Any) -> None:
+    if list(getattr(hilbert, "local_states", [])) != [1, -1]:
+        raise ValueError(f"Argument `{argument}` must live on netket.hilbert.Spin(1/2, n), but lives on {hilbert}.")
+    if hilbert.constrained:
+        raise ValueError(
+            f"Argument `{argument}` must live on all configurations of its spins, but {hilbert} is constrained: flips of "
+            "single spins leave it."
+        )
 
 
 def _model(system: AbstractSpinSystem, model: Any) -> Any:

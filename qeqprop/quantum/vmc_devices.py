@@ -29,6 +29,21 @@ def chunk_size(numbers: int, most: int, budget: int | None = None) -> int:
     return 1 << max(held // max(numbers, 1), 1).bit_length() - 1
 
 
+def check_single_process() -> None:
+    """Refuse to run in one of several processes, which `jax.distributed.initialize()` has joined.
+
+    Raises:
+        RuntimeError: with what fails, and what to do instead.
+    """
+    processes = jax_float64().process_count()
+    if processes > 1:
+        raise RuntimeError(
+            f"VariationalMonteCarlo runs in one process, over all of its devices, but jax.distributed has joined {processes}: "
+            "expectation values are read into NumPy, and a process can read the samples of its own devices only. Leave out "
+            "jax.distributed.initialize(), and spread independent runs over processes with qeqprop.scan."
+        )
+
+
 def sample_map(function: Callable[[Any], Any], sigma: Any, chunk: int) -> Any:
     """`function` of every sample (the leading axis), `chunk` at a time on every device; for use within `jax.jit`.
 

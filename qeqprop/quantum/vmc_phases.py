@@ -20,7 +20,7 @@ from .vmc_gauge import gauged, sign_gauge
 from .vmc_newton import polish
 from .vmc_operator import spin_operator
 from .vmc_relax import Relaxation, relax, reseed
-from .vmc_state import VariationalState, combined, local_strings
+from .vmc_state import VariationalState, local_strings
 
 if TYPE_CHECKING:
     from .vmc import VariationalMonteCarlo
@@ -44,7 +44,7 @@ class Phases:
     ):
         self.solver, self.system, self.params, self.seed = solver, system, params, seed
         self.strengths = system.strengths(params)
-        self.pauli = combined(system.operators(), self.strengths)
+        self.pauli = system.pauli_sum(params)
         if self.pauli.is_diagonal:
             raise ValueError(
                 "This Hamiltonian is diagonal: its ground state is one configuration, which no Monte Carlo of positive wave "

@@ -1,6 +1,7 @@
 """Relaxation of a variational state by stochastic reconfiguration (NetKet's `VMC_SR`), to a V-score target."""
 
 import contextlib
+import functools
 import io
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -91,14 +92,11 @@ def _driver(vstate: Any, h: Hamiltonian, options: RelaxationOptions, warm: bool,
     from .vmc_netket import JaxSpinOperator
 
     exact = not hasattr(vstate, "sampler")
-    rate: Any = WARM_LEARNING_RATE if warm else optax.cosine_decay_schedule(LEARNING_RATE, options.max_steps, 0.1)
     shift: Any = LAST_DIAG_SHIFT * 10
     if not warm:
         half = max(options.max_steps // 2, 1)
         shift = optax.exponential_decay(DIAG_SHIFT, half, LAST_DIAG_SHIFT / DIAG_SHIFT, end_value=LAST_DIAG_SHIFT)
-    optimizer = optax.sgd(rate) if options.optimizer is None else options.optimizer
-    if frozen is not None:
-        optimizer = optax.chain(optimizer, optax.masked(optax.set_to_zero(), frozen))
+    optimizer = _optimizer(options.optimizer, None if warm else options.max_steps, frozen is not None)
     chosen = {
         "diag_shift": shift,
         "mode": "real",
@@ -109,6 +107,21 @@ def _driver(vstate: Any, h: Hamiltonian, options: RelaxationOptions, warm: bool,
     operator = JaxSpinOperator(vstate.hilbert, h.table, h.coefficients)
     with contextlib.redirect_stdout(io.StringIO()):  # NetKet prints what it chose
         return netket.driver.VMC_SR(operator, optimizer, variational_state=vstate, **chosen)
+
+
+@functools.lru_cache(maxsize=32)
+def _optimizer(chosen: Any, steps: int | None, even: bool) -> Any:
+    """The user's optimizer or gradient descent, at rates that fall over `steps` where they are given.
+
+    One object for every setting: NetKet compiles an update anew for every optimizer that it has not met.
+    """
+    import optax
+
+    from .vmc_models import odd_parameters
+
+    rate: Any = WARM_LEARNING_RATE if steps is None else optax.cosine_decay_schedule(LEARNING_RATE, steps, 0.1)
+    optimizer = optax.sgd(rate) if chosen is None else chosen
+    return optax.chain(optimizer, optax.masked(optax.set_to_zero(), odd_parameters)) if even else optimizer
 
 
 def reseed(vstate: Any, seed: int) -> None:

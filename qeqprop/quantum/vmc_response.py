@@ -16,7 +16,7 @@ from .pauli import PauliSum
 from .spins import AbstractSpinSystem
 from .vmc_controls import chunk_size
 from .vmc_implicit import implicit_response
-from .vmc_state import VariationalState, combined
+from .vmc_state import VariationalState
 from .zero_variance import Ansatz
 from .zero_variance_crossfit import CrossFit, cross_fit
 from .zero_variance_diagnostics import diagnose, judge
@@ -87,8 +87,7 @@ def expect(
 
     The Hamiltonian supplies functions of known mean 0, E[L u] = 0, which take up most of the variance of any observable.
     """
-    hamiltonian = combined(system.operators(), system.strengths(params))
-    return (state if state.is_exact else state.controlled(hamiltonian)).expect_all(observables)
+    return (state if state.is_exact else state.controlled(system.pauli_sum(params))).expect_all(observables)
 
 
 def _ansatz(

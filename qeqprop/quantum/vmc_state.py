@@ -190,13 +190,6 @@ class VariationalState(eqx.Module):
         )
 
 
-def combined(operators: Sequence[PauliSum], strengths: np.ndarray) -> PauliSum:
-    """sum_k strengths[k] * operators[k]."""
-    return PauliSum(
-        (x, z, c * float(w)) for operator, w in zip(operators, strengths, strict=True) for x, z, c in operator
-    )
-
-
 def blocks(n_chains: int, n_per_chain: int) -> np.ndarray:
     """The jackknife block of every sample (chain by chain): whole chains, or pieces of them where chains are few."""
     if n_chains >= FEWEST_CHAINS:

@@ -319,11 +319,84 @@ def test_a_callback_can_stop_the_relaxation(capsys):
         ({"v_score": -1.0}, "`v_score` must be positive"),
         ({"state": object()}, "must be a netket.vqs.MCState or FullSumState"),
         ({"full_sum": True, "sampler": object()}, "nothing is sampled"),
+        ({"optimizer": "adam"}, "must be an optax optimizer, such as optax.sgd.*'adam'"),
+        ({"model": lambda s: s.sum(-1)}, "is the function <lambda>: it has no parameters"),
+        ({"memory": 0}, "`memory` must be"),
     ],
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises((ValueError, TypeError), match=message):
         qp.VariationalMonteCarlo(**options)
+
+
+def test_settings_that_would_be_ignored_are_refused():
+    hilbert = nk.hilbert.Spin(0.5, N)
+    sampler, state = nk.sampler.MetropolisLocal(hilbert, n_chains=32), nk.vqs.FullSumState(hilbert, MeanField())
+    with pytest.raises(ValueError, match="`n_chains` must be None beside `sampler`, which has 32"):
+        qp.VariationalMonteCarlo(sampler=sampler, n_chains=64)
+    with pytest.raises(ValueError, match="`n_samples`, `n_chains` must not be given beside `state`"):
+        qp.VariationalMonteCarlo(state=state, n_samples=1024, n_chains=16)
+    with pytest.raises(ValueError, match="`full_sum` must not be given beside `state`"):
+        qp.VariationalMonteCarlo(state=state, full_sum=True)
+    own = qp.VariationalMonteCarlo(sampler=sampler, n_samples=512)  # and without a warning
+    assert repr(own) == "VariationalMonteCarlo(v_score=2e-05, n_samples=512, n_chains=32, sampler=MetropolisSampler)"
+
+
+def test_a_memory_budget_is_kept(free):
+    """Relaxing and responding ask before they allocate; what they refuse names the sizes."""
+    small = qp.VariationalMonteCarlo(n_samples=512, n_chains=32, memory=100_000)
+    with pytest.raises(MemoryError, match=r"Relaxing 45 parameters on 512 samples needs .* only 87.9 KiB may be used"):
+        qp.equilibrate(NET, PARAMS, solver=small, key=0)
+    term = COST.term(free.state)
+    with pytest.raises(MemoryError, match="The response from 512 samples of an ansatz with 45 parameters needs"):
+        small.respond(NET, PARAMS, free, term, tolerance=1e-8)
+    enough = qp.VariationalMonteCarlo(n_samples=512, n_chains=32, memory=10_000_000)
+    out, same = (solver.respond(NET, PARAMS, free, term, tolerance=1e-8) for solver in (enough, SAMPLED))
+    np.testing.assert_allclose(flat(out.grad.mean), flat(same.grad.mean), rtol=1e-8)
+
+
+def test_a_constrained_space_is_refused():
+    hilbert = nk.hilbert.Spin(0.5, 4, total_sz=0)
+    with pytest.raises(ValueError, match="`state` must live on all configurations .* is constrained"):
+        qp.VariationalMonteCarlo(state=nk.vqs.FullSumState(hilbert, MeanField()))
+    solver = qp.VariationalMonteCarlo(sampler=nk.sampler.MetropolisLocal(hilbert, n_chains=32))
+    net = qp.TransverseFieldIsing(4, EDGES[:3])
+    with pytest.raises(ValueError, match="`sampler` must live on all configurations .* is constrained"):
+        qp.equilibrate(net, net.init_params(0), solver=solver)
+
+
+def test_new_parameters_compile_nothing(free):
+    """Relaxation, energies, response: couplings are arguments, as JAX's own reports of compilations tell."""
+    import jax
+
+    compiled = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    jax.jit(lambda x: x * 3.7 + 1)(1.0)
+    assert compiled, "nobody listens"
+
+    def gradient(scale):
+        moved = {name: scale * value for name, value in PARAMS.items() if name != "g"} | {"g": PARAMS["g"]}
+        return qp.ep_gradient(NET, moved, COST, solver=SAMPLED, init=free, key=1, throw=False)
+
+    first = gradient(1.01)
+    compiled.clear()
+    second = gradient(0.97)
+    assert first.grad["J"][0] != second.grad["J"][0]
+    assert second.free.stats["steps"] > 0, "nothing was relaxed"
+    assert not compiled
+
+
+def test_several_processes_are_refused(monkeypatch):
+    import jax
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(RuntimeError, match="in one process, over all of its devices, but jax.distributed has joined 2"):
+        qp.equilibrate(NET, PARAMS, solver=SAMPLED)
 
 
 def test_bad_systems_and_states_are_refused(free):

@@ -11,7 +11,7 @@ import qeqprop as qp
 from qeqprop.core.precision import jax_float64
 from qeqprop.core.system import replaced
 from qeqprop.quantum import vmc_response
-from qeqprop.quantum.vmc_state import VariationalState, combined
+from qeqprop.quantum.vmc_state import VariationalState
 
 N = 6
 NET = qp.TransverseFieldIsing(N, [(i, j) for i in range(N) for j in range(i)])
@@ -51,7 +51,7 @@ def drawn(seed, order=3):
     samples = sigma[np.random.default_rng(seed).choice(len(sigma), size=(64, 16), p=psi**2)]
     vstate = SimpleNamespace(_apply_fun=log_psi, variables=variables, sampler=None, n_parameters=len(sets))
     plain = VariationalState(N, vstate, np.ones(N, int), samples)
-    return plain, plain.controlled(combined(NET.operators(), NET.strengths(PARAMS)))
+    return plain, plain.controlled(NET.pauli_sum(PARAMS))
 
 
 def rms(values):

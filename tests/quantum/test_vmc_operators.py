@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import qeqprop as qp
+from qeqprop.core.nudge import WeightedObservables
 from qeqprop.quantum.vmc_gauge import gauged, sign_gauge
 from qeqprop.quantum.vmc_models import LocalRBM, default_model, graph_distances
 from qeqprop.quantum.vmc_netket import JaxSpinOperator, compilations
@@ -43,6 +44,20 @@ def test_tables_have_no_limit_of_sites():
     up = np.ones(100)
     assert float(table.diagonal(table.matrix[0], up)) == -1
     assert np.flatnonzero(np.asarray(table.connected(up))[0] < 0).tolist() == [70]
+
+
+def test_the_hamiltonian_of_a_network_is_netkets_own():
+    graph = nk.graph.Chain(3, pbc=False)
+    net = qp.TransverseFieldIsing(3, graph)
+    mine = net.pauli_sum({"J": np.full(2, 0.7), "h": np.zeros(3), "g": np.full(3, 1.3)})
+    theirs = nk.operator.IsingJax(nk.hilbert.Spin(0.5, 3), graph=graph, h=1.3, J=-0.7)
+    np.testing.assert_allclose(mine.to_netket(3).to_dense(), theirs.to_dense(), atol=1e-12)
+    assert JaxSpinOperator.from_netket(theirs).to_pauli_sum() == mine
+    params = {"J": np.ones(2), "h": np.zeros(3), "g": np.ones(3)}
+    nudged = net.nudged(WeightedObservables((qp.Z(0),), np.ones(1)), 0.25)
+    assert nudged.pauli_sum(params) - net.pauli_sum(params) == 0.25 * qp.Z(0)
+    with pytest.raises(ValueError, match=r"`J` must have shape \(2,\)"):
+        net.pauli_sum({"J": [1.0], "h": np.zeros(3), "g": np.zeros(3)})
 
 
 def test_new_couplings_and_graphs_of_equal_size_do_not_recompile():
