@@ -17,7 +17,9 @@ from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .architecture import SCHEDULES
-from .block_relaxation import ROUNDING, RUNAWAY, Relaxed, Scene, Setting, forward_pass, relaxed, response
+from .block_loop import ROUNDING, RUNAWAY
+from .block_relaxation import Facts, Relaxed, forward_pass, relaxed, response
+from .blocks import Scene, Setting
 from .clamp import ClampTerm
 from .layered import AbstractLayeredNetwork, LayeredState, at_outputs, relaxing
 
@@ -92,17 +94,16 @@ class BlockDescent(AbstractSolver):
         setting, scene = posed(net, params, self.schedule, self.dtype)
         start = self._start(net, scene, init)
         found = relaxed(setting)(scene, start, self.tolerance, self.max_sweeps)
-        if not found.softest > 0:
+        facts = Facts(*np.asarray(found.facts).tolist())
+        if not facts.softest > 0:
             _check_strengths(net, params, start[-1])
         state = _state(net, found)
-        stats: dict[str, Any] = {"sweeps": int(found.sweeps), "relative_residual": float(found.relative)}
-        stats["kink_distance"] = float(found.kink_distance)
-        nudged = bool(setting.readers or setting.held)
-        status = self._status(stats["relative_residual"], float(found.growth), nudged)
+        stats: dict[str, Any] = {"sweeps": int(facts.sweeps), "relative_residual": facts.relative}
+        stats["kink_distance"] = facts.kink_distance
+        status = self._status(facts, nudged=bool(setting.readers or setting.held))
         if init is not None:
-            stats |= {"displacement": float(found.displacement), "bound_changes": int(found.bound_changes)}
-            if np.any(found.jumped):
-                status = max(status, Status.BRANCH_JUMP)
+            stats |= {"displacement": facts.displacement, "bound_changes": int(facts.bound_changes)}
+            status = max(status, Status.BRANCH_JUMP) if facts.jumped else status
         energy, residual = (np.asarray(x if state.batched else x[0]) for x in (found.energies, found.residual))
         return Equilibrium(
             state=state,
@@ -129,12 +130,12 @@ class BlockDescent(AbstractSolver):
             )
         return layers
 
-    def _status(self, relative: float, growth: float, nudged: bool) -> Status:
-        if not np.isfinite(relative):
+    def _status(self, facts: Facts, nudged: bool) -> Status:
+        if not np.isfinite(facts.relative):
             return Status.NOT_FINITE
-        if relative <= max(self.tolerance, ROUNDING * _rounding(self.dtype)):
+        if facts.relative <= max(self.tolerance, ROUNDING * _rounding(self.dtype)):
             return Status.OK
-        return Status.NUDGE_TOO_LARGE if nudged and growth > RUNAWAY else Status.UNCONVERGED
+        return Status.NUDGE_TOO_LARGE if nudged and facts.growth > RUNAWAY else Status.UNCONVERGED
 
     def respond(
         self, system: AbstractSystem, params: Params, equilibrium: Equilibrium, term: Any, *, tolerance: float
