@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ..core.estimate import Estimate, zeros
 from ..core.graph import check_count
 from ..core.module import AbstractModule
-from ..core.system import AbstractSystem, Params, replaced
+from ..core.system import AbstractSystem, Params, replaced, unchangeable
 from .energy import Nudge, check_inputs
 from .prediction_passes import ACTIVATIONS, passes
 from .state_cost import Coordinates, StateTerm, read_units
@@ -43,7 +43,7 @@ class Known(NamedTuple):
 
 def frozen(params: Params) -> Params:
     """The parameters themselves where nobody can change them any more, else copies."""
-    return {name: v if v.flags.owndata and not v.flags.writeable else v.copy() for name, v in params.items()}
+    return {name: value if unchangeable(value) else value.copy() for name, value in params.items()}
 
 
 class LayeredActivities(AbstractModule):

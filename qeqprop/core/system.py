@@ -99,6 +99,11 @@ def replaced(module: Any, **changes: Any) -> Any:
     return copy
 
 
+def unchangeable(array: np.ndarray) -> bool:
+    """Whether nobody can change the numbers of an array, so that it may be kept without a copy."""
+    return not array.flags.writeable and not isinstance(array.base, np.ndarray)
+
+
 def real_array(value: ArrayLike, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """`value` as a finite float64 array of the given shape, refused with its name otherwise.
 
@@ -111,7 +116,8 @@ def real_array(value: ArrayLike, name: str, shape: tuple[int, ...] | None = None
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError(f"Argument `{name}` must hold real numbers, but has dtype {array.dtype}.")
-    array = array.astype(np.float64)
+    if array.dtype != np.float64 or not unchangeable(array):
+        array = array.astype(np.float64)
     if shape is not None and array.shape != shape:
         raise ValueError(f"Argument `{name}` must have shape {shape}, but has shape {array.shape}.")
     if not np.all(np.isfinite(array)):

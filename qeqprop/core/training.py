@@ -1,5 +1,6 @@
 """`fit`: training by equilibrium propagation, with optax for the updates."""
 
+import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -142,12 +143,11 @@ def fit(
     Raises:
         FileExistsError: a checkpoint is there, but `resume` is False. ValueError: it is of another training.
     """
-    import optax
-
     jax_float64()
     _, current, solver, _ = prepare(system, params, solver, None)
     check_training(epochs, batch_size, patience, frozen, system)
-    optimizer = optax.adam(0.01) if optimizer is None else optimizer
+    optimizer = _default_optimizer() if optimizer is None else optimizer
+    update = _compiled_update(optimizer)
     moments = optimizer.init({name: value for name, value in current.items() if name not in frozen})
 
     def step(current: Params, moments: Any, batch: Any, goal: Any, key: Any) -> tuple[EPGradient, Params, Params, Any]:
@@ -158,8 +158,8 @@ def fit(
         grad = {name: out.grad[name] for name in trained}
         if out.status > tolerate:
             return out, grad, current, moments
-        updates, moments = optimizer.update(grad, moments, trained)
-        return out, grad, current | {name: np.asarray(trained[name] + updates[name]) for name in trained}, moments
+        moved, moments = update(grad, moments, trained)
+        return out, grad, current | {name: np.asarray(value) for name, value in moved.items()}, moments
 
     kept = None
     if checkpoint is not None:
@@ -173,6 +173,25 @@ def fit(
         epochs=epochs, batch_size=batch_size, validation=validation, metric=metric, patience=patience,
         tolerate=tolerate, seed=seed, progress=progress, callback=callback, checkpoint=kept,
     )  # fmt: skip
+
+
+@functools.cache
+def _default_optimizer() -> Any:
+    import optax
+
+    return optax.adam(0.01)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_update(optimizer: Any) -> Callable[..., Any]:
+    """(gradient, state of the optimizer, parameters) -> new parameters and state, compiled once."""
+    import optax
+
+    def update(grad: Any, moments: Any, trained: Any) -> Any:
+        updates, moments = optimizer.update(grad, moments, trained)
+        return optax.apply_updates(trained, updates), moments
+
+    return jax_float64().jit(update)  # type: ignore[no-any-return]
 
 
 def run_epochs(
@@ -225,7 +244,7 @@ def run_epochs(
                 shuffled = rng.bit_generator.state
                 rows_of_steps = _batches(None if inputs is None else len(inputs), batch_size, rng)
                 for rows in rows_of_steps[records.steps_of_epoch :]:
-                    batch, goal = (None if part is None else part[rows] for part in (inputs, targets))
+                    batch, goal = (None if part is None else _rows(part, rows) for part in (inputs, targets))
                     key = branch(root, 0, len(records.loss))
                     out, grad, updated, remembered = step(current, memory, batch, goal, key)
                     if out.status > tolerate:
@@ -275,6 +294,14 @@ def _batches(n_samples: int | None, batch_size: int | None, rng: np.random.Gener
     if batch_size is None:
         return list(order)
     return [order[start : start + batch_size] for start in range(0, n_samples, batch_size)]
+
+
+def _rows(part: np.ndarray, rows: Any) -> Any:
+    """Some rows, in an array that nobody changes and that needs no further copy."""
+    batch = part[rows]
+    if isinstance(batch, np.ndarray) and batch.flags.owndata:
+        batch.flags.writeable = False
+    return batch
 
 
 def _check_data(data: Any, name: str, system: AbstractSystem) -> tuple[np.ndarray, np.ndarray | None]:
