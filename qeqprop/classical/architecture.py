@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.graph import check_count
 from ..core.precision import jax_float64
 from .activations import AbstractActivation
 from .interactions import AbstractInteraction, Shape
@@ -93,19 +94,31 @@ class Architecture:
         """What the inputs send, for every interaction that starts from them."""
         return {k: self._sent(k, params, sources) for k, link in enumerate(self.interactions) if link.pre == 0}
 
+    def arriving(self, params: Mapping[str, Any], layers: Sequence[Any], drives: Mapping[int, Any], layer: int) -> Any:
+        """What a layer receives from those before it, biases included."""
+        sent = [
+            drives[k] if link.pre == 0 else self._sent(k, params, layers[link.pre])
+            for k, link in enumerate(self.interactions)
+            if link.post == layer
+        ]
+        total = sum(sent[1:], start=sent[0])
+        return total + _spread(params[f"b{layer - 1}"], total) if self.biased else total
+
+    def returned(
+        self, params: Mapping[str, Any], at: Any, senders: Mapping[int, Any] | Sequence[Any], layer: int
+    ) -> Any:
+        """What flows back to a layer, which is `at`, from those behind it: the transpose of what it sends."""
+        jax = jax_float64()
+        total = jax.numpy.zeros_like(at)
+        for k, link in enumerate(self.interactions):
+            if link.pre == layer:
+                send_back = jax.vjp(lambda u, k=k: self._sent(k, params, u), at)[1]
+                total = total + link.reciprocity * send_back(senders[link.post])[0]
+        return total
+
     def field(self, params: Mapping[str, Any], layers: Sequence[Any], drives: Mapping[int, Any], layer: int) -> Any:
         """What a layer receives from the others: minus the slope of their energy by it, where it has no stiffness."""
-        jax = jax_float64()
-        total = jax.numpy.zeros_like(layers[layer])
-        if self.biased:
-            total = total + _spread(params[f"b{layer - 1}"], total)
-        for k, link in enumerate(self.interactions):
-            if link.post == layer:
-                total = total + (drives[k] if link.pre == 0 else self._sent(k, params, layers[link.pre]))
-            elif link.pre == layer:
-                send_back = jax.vjp(lambda u, k=k: self._sent(k, params, u), layers[layer])[1]
-                total = total + link.reciprocity * send_back(layers[link.post])[0]
-        return total
+        return self.arriving(params, layers, drives, layer) + self.returned(params, layers[layer], layers, layer)
 
     def stiffness(self, params: Mapping[str, Any]) -> list[Any]:
         """What the interactions add to the curvature by the units of every layer."""
@@ -152,6 +165,18 @@ def _spread(bias: Any, layer: Any) -> Any:
 
 def _per_sample(values: Any) -> Any:
     return values.reshape(len(values), -1).sum(axis=1)
+
+
+def layer_shape(size: int | Sequence[int]) -> Shape:
+    """The shape of a layer, (n,) or (channels, rows, columns), that a user calls n or so.
+
+    Raises:
+        ValueError: numbers of another kind.
+    """
+    shape = (size,) if isinstance(size, int | np.integer) else tuple(size)
+    if len(shape) not in (1, 3):
+        raise ValueError(f"Argument `sizes` must hold numbers or (channels, rows, columns), but has {size!r}.")
+    return tuple(check_count(n, "sizes") for n in shape)
 
 
 def even_odd(architecture: Architecture) -> Groups:

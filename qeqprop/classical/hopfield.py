@@ -11,9 +11,9 @@ from ..core.graph import check_count
 from ..core.precision import jax_float64
 from ..core.system import Params
 from .activations import ACTIVATIONS
-from .architecture import Architecture
+from .architecture import Architecture, layer_shape
 from .energy import Nudge
-from .interactions import AbstractInteraction, Dense, Shape, check_links
+from .interactions import AbstractInteraction, Dense, check_links
 from .layered import AbstractLayeredNetwork
 
 
@@ -70,7 +70,7 @@ class DeepHopfield(AbstractLayeredNetwork):
         outputs: str = "linear",
         readout: int | None = None,
     ):
-        shapes = tuple(_shape(size) for size in sizes)
+        shapes = tuple(layer_shape(size) for size in sizes)
         if len(shapes) < 2:
             raise ValueError(f"Argument `sizes` must name the inputs and the outputs at least, but is {tuple(sizes)}.")
         for name, value in (("activation", activation), ("outputs", outputs)):
@@ -122,10 +122,3 @@ def softmax_cross_entropy(outputs: Any, target: ArrayLike) -> Any:
         1.3863 1.3863
     """
     return -(target * jax_float64().nn.log_softmax(outputs)).sum()
-
-
-def _shape(size: int | Sequence[int]) -> Shape:
-    shape = (size,) if isinstance(size, int | np.integer) else tuple(size)
-    if len(shape) not in (1, 3):
-        raise ValueError(f"Argument `sizes` must hold numbers or (channels, rows, columns), but has {size!r}.")
-    return tuple(check_count(n, "sizes") for n in shape)

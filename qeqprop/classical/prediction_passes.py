@@ -1,11 +1,16 @@
-"""Forward and backward passes through a predictive coding network, compiled by JAX, the batch axis first."""
+"""Forward and backward passes through a predictive coding network, compiled by JAX, the batch axis first.
+
+Layers are numbered from the inputs, 0; `layers` are all of them. What arrives at layer l from those before it is a_l, and it
+predicts f_l(a_l). `signals` are errors times the slopes of the activations, by layer.
+"""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
+from .architecture import Architecture
 from .output_pull import Pull, Reader
 
 ACTIVATIONS = ("tanh", "sigmoid", "hard_sigmoid", "relu", "gelu", "linear")
@@ -14,52 +19,67 @@ RUNAWAY = 1e6
 """Violation of stationarity, in units of the force that a nudge starts with, at which the sweeps end: they lead away."""
 
 
+class Net(NamedTuple):
+    """What passes are compiled for: layers with what joins them, and activations of layers 1 to L."""
+
+    architecture: Architecture
+    activations: tuple[str, ...]
+
+
 class Passes(AbstractModule):
-    """The passes of one architecture. `drive` is W_0 x + b_0; signals are errors times the slopes of the activations.
+    """The passes of one network.
 
     Attributes:
-        forward: (params, drive) -> layers, the free state.
-        backward: (params, drive, layers, error of the outputs) -> signals that this error sends back.
-        errors: (params, drive, layers) -> errors and signals of any activities.
+        forward: (params, inputs) -> what the inputs send, layers 1 to L of the free state.
+        activities: (params, all layers) -> energies of every sample, forces (of a batch their mean) of any activities.
     """
 
     forward: Callable[..., Any]
-    backward: Callable[..., Any]
-    errors: Callable[..., Any]
+    activities: Callable[..., Any]
 
 
 @functools.lru_cache(maxsize=64)
-def passes(activations: tuple[str, ...]) -> Passes:
-    """The passes of an architecture, compiled once."""
+def passes(net: Net) -> Passes:
+    """The passes of a network, compiled once."""
     jax = jax_float64()
 
-    def forward(params: Any, drive: Any) -> Any:
-        return _predicted(activations, params, drive, None)[0]
+    def forward(params: Any, inputs: Any) -> Any:
+        drives = net.architecture.drives(params, inputs)
+        return drives, _predicted(net, params, drives, inputs, None)[0][1:]
 
-    def backward(params: Any, drive: Any, layers: Any, top: Any) -> Any:
-        return _sent_back(params, _at(activations, params, drive, layers)[1], top)[1]
+    def activities(params: Any, layers: Any) -> Any:
+        predictions, slopes = _at(net, params, net.architecture.drives(params, layers[0]), layers)
+        errors = {k: layers[k] - p for k, p in predictions.items()}
+        return _energies(errors), _forces(net, params, layers, {k: e * slopes[k] for k, e in errors.items()})
 
-    def errors(params: Any, drive: Any, layers: Any) -> Any:
-        predictions, slopes = _at(activations, params, drive, layers)
-        wrong = [s - p for s, p in zip(layers, predictions, strict=True)]
-        return wrong, [e * slope for e, slope in zip(wrong, slopes, strict=True)]
+    return Passes(jax.jit(forward), jax.jit(activities))
 
-    return Passes(jax.jit(forward), jax.jit(backward), jax.jit(errors))
+
+@functools.lru_cache(maxsize=64)
+def response(net: Net, reader: Reader) -> Callable[..., Any]:
+    """The compiled backward pass: (params, what the inputs send, all layers, target) -> forces per unit of the nudge."""
+
+    def backward(params: Any, drives: Any, layers: Any, target: Any) -> Any:
+        slopes = _at(net, params, drives, layers)[1]
+        top = -_signal(Pull((reader,), (1.0,), (target,)), layers[-1])
+        return _forces(net, params, layers, _sent_back(net, params, layers, slopes, top)[1])
+
+    return jax_float64().jit(backward)  # type: ignore[no-any-return]
 
 
 class Settled(NamedTuple):
     """Where the sweeps ended; arrays have their batch axis first.
 
     Attributes:
-        layers: above the inputs.
-        signals: errors times the slopes of the activations.
+        layers: 1 to L.
+        forces: dE/dtheta, of a batch its mean.
         energies: of every sample, nudges included.
         residual: violated stationarity of every sample.
         facts: the numbers of `Facts`, as one array: each array that leaves JAX takes as long as a pass of a small network.
     """
 
     layers: Any
-    signals: Any
+    forces: Any
     energies: Any
     residual: Any
     facts: Any
@@ -84,54 +104,55 @@ class Facts(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def sweeps(activations: tuple[str, ...], readers: tuple[Reader, ...]) -> Callable[..., Settled]:
+def sweeps(net: Net, readers: tuple[Reader, ...]) -> Callable[..., Settled]:
     """The compiled loop of sweeps under the nudges beta_j C_j: backwards the errors, forwards the activities.
 
-    A function of (params, drive, layers to start from, strengths, targets, tolerance, largest number of sweeps).
+    A function of (params, what the inputs send, all layers to start from, strengths, targets, tolerance, most sweeps).
     """
     jax = jax_float64()
     jnp = jax.numpy
 
-    def settle(params: Any, drive: Any, start: Any, strengths: Any, targets: Any, tolerance: Any, most: Any) -> Settled:
+    def settle(
+        params: Any, drives: Any, start: Any, strengths: Any, targets: Any, tolerance: Any, most: Any
+    ) -> Settled:
         pull = Pull(readers, strengths, targets)
+        inner = range(1, len(start))
 
         def unsettled(at: Any) -> Any:
             *_, violated, scale, count = at
             return (count < most) & jnp.any(violated > tolerance * scale) & jnp.all(violated <= RUNAWAY * first)
 
         def sweep(at: Any) -> Any:
-            errors, slopes, force, *_, count = at
-            errors, _ = _sent_back(params, slopes, -force)
-            return look(errors, count + 1)
+            layers, _, slopes, force, *_, count = at
+            return look(_sent_back(net, params, layers, slopes, -force)[0], count + 1)
 
         def look(errors: Any, count: Any) -> Any:
-            layers, slopes = _predicted(activations, params, drive, errors)
-            force = pull.signal(layers[-1])
-            wanted = [*(_back(params, k, errors[k] * slopes[k]) for k in range(1, len(errors))), -force]
-            violated = sum(jnp.sum((e - w) ** 2, axis=-1) for e, w in zip(errors, wanted, strict=True))
-            return errors, slopes, force, jnp.sqrt(violated), jnp.linalg.norm(force, axis=-1), count
+            layers, slopes = _predicted(net, params, drives, start[0], errors)
+            force = _signal(pull, layers[-1])
+            wanted = _wanted(net, params, layers, {k: errors[k] * slopes[k] for k in inner}, -force)
+            violated = sum(_squares(errors[k] - wanted[k]) for k in inner)
+            return layers, errors, slopes, force, jnp.sqrt(violated), jnp.sqrt(_squares(force)), count
 
-        force = pull.signal(start[-1])
-        first = jnp.linalg.norm(force)
-        errors, _ = _sent_back(params, _at(activations, params, drive, start)[1], -force)
-        errors, slopes, _, violated, scale, count = jax.lax.while_loop(unsettled, sweep, look(errors, 1))
-        settled, _ = _predicted(activations, params, drive, errors)
-        bare = 0.5 * sum(jnp.sum(e**2, axis=-1) for e in errors)
-        moved = sum(jnp.sum((a - b) ** 2) for a, b in zip(settled, start, strict=True))
+        force = _signal(pull, start[-1])
+        first = jnp.sqrt(jnp.sum(_squares(force)))
+        errors, _ = _sent_back(net, params, start, _at(net, params, drives, start)[1], -force)
+        layers, errors, slopes, _, violated, scale, count = jax.lax.while_loop(unsettled, sweep, look(errors, 1))
+        bare = _energies(errors)
+        moved = sum(jnp.sum((a - b) ** 2) for a, b in zip(layers, start, strict=True))
+        bend = pull.curvature(_flat(start[-1]))
+        facts = Facts(
+            relative=jnp.max(violated / jnp.maximum(scale, 1e-300)),
+            sweeps=count,
+            displacement=jnp.sqrt(moved),
+            softest=1 - jnp.max(jnp.abs(bend).sum(axis=-1), initial=0.0),
+            finite=jnp.all(jnp.isfinite(violated) & jnp.isfinite(bare)),
+        )
         return Settled(
-            layers=settled,
-            signals=[e * slope for e, slope in zip(errors, slopes, strict=True)],
-            energies=bare + pull.costs(settled[-1]),
+            layers=layers[1:],
+            forces=_forces(net, params, layers, {k: errors[k] * slopes[k] for k in inner}),
+            energies=bare + pull.costs(_flat(layers[-1])),
             residual=violated,
-            facts=jnp.stack(
-                [
-                    jnp.max(violated / jnp.maximum(scale, 1e-300)),
-                    count * 1.0,
-                    jnp.sqrt(moved),
-                    1 - jnp.max(jnp.abs(pull.curvature(start[-1])).sum(axis=-1), initial=0.0),
-                    jnp.all(jnp.isfinite(violated) & jnp.isfinite(bare)) * 1.0,
-                ]
-            ),
+            facts=jnp.stack([jnp.asarray(fact, float) for fact in facts]),
         )
 
     return jax.jit(settle)
@@ -151,32 +172,63 @@ def _with_slope(name: str, a: Any) -> Any:
     return jax.jvp(_activation(name), (a,), (jax.numpy.ones_like(a),))
 
 
-def _predicted(activations: tuple[str, ...], params: Any, drive: Any, errors: Any) -> Any:
-    """Layers that are wrong by `errors` (None: not at all), and the slopes of the activations."""
-    layers: list[Any] = []
-    slopes = []
-    for k, name in enumerate(activations):
-        layer, slope = _with_slope(name, layers[-1] @ params[f"w{k}"] + params[f"b{k}"] if k else drive)
+def _predicted(net: Net, params: Any, drives: Any, inputs: Any, errors: Mapping[int, Any] | None) -> Any:
+    """All layers, wrong by `errors` (None: not at all), and the slopes of the activations."""
+    layers, slopes = [inputs], {}
+    for k, name in enumerate(net.activations, 1):
+        layer, slopes[k] = _with_slope(name, net.architecture.arriving(params, layers, drives, k))
         layers.append(layer if errors is None else layer + errors[k])
-        slopes.append(slope)
-    return layers, slopes
+    return tuple(layers), slopes
 
 
-def _at(activations: tuple[str, ...], params: Any, drive: Any, layers: Any) -> Any:
-    """What every layer predicts of the next, and the slopes of the activations."""
-    arriving = [drive, *(s @ params[f"w{k}"] + params[f"b{k}"] for k, s in enumerate(layers[:-1], 1))]
-    pairs = [_with_slope(name, a) for name, a in zip(activations, arriving, strict=True)]
-    return [p for p, _ in pairs], [slope for _, slope in pairs]
+def _at(net: Net, params: Any, drives: Any, layers: Sequence[Any]) -> Any:
+    """What is predicted of every layer, and the slopes of the activations."""
+    pairs = {
+        k: _with_slope(name, net.architecture.arriving(params, layers, drives, k))
+        for k, name in enumerate(net.activations, 1)
+    }
+    return {k: p for k, (p, _) in pairs.items()}, {k: slope for k, (_, slope) in pairs.items()}
 
 
-def _sent_back(params: Any, slopes: Any, top: Any) -> Any:
-    """Errors that balance the one of the outputs, and signals, in the order of the layers."""
-    errors, signals = [top], [top * slopes[-1]]
-    for k in range(len(slopes) - 1, 0, -1):
-        errors.insert(0, _back(params, k, signals[0]))
-        signals.insert(0, errors[0] * slopes[k - 1])
+def _sent_back(net: Net, params: Any, layers: Sequence[Any], slopes: Mapping[int, Any], top: Any) -> Any:
+    """Errors that balance the one of the outputs, and signals."""
+    last = net.architecture.last
+    errors, signals = {last: top}, {last: top * slopes[last]}
+    for k in range(last - 1, 0, -1):
+        errors[k] = net.architecture.returned(params, layers[k], signals, k)
+        signals[k] = errors[k] * slopes[k]
     return errors, signals
 
 
-def _back(params: Any, k: int, signal: Any) -> Any:
-    return signal @ params[f"w{k}"].T
+def _wanted(net: Net, params: Any, layers: Sequence[Any], signals: Mapping[int, Any], top: Any) -> Any:
+    """Errors that would balance these signals."""
+    last = net.architecture.last
+    return {last: top} | {k: net.architecture.returned(params, layers[k], signals, k) for k in range(1, last)}
+
+
+def _forces(net: Net, params: Any, layers: Sequence[Any], signals: Mapping[int, Any]) -> Any:
+    """dE/dtheta at fixed activities, minus signals times what arrives there by the parameters: the mean over the batch."""
+
+    def arriving(at: Any) -> Any:
+        drives = net.architecture.drives(at, layers[0])
+        return {k: net.architecture.arriving(at, layers, drives, k) for k in signals}
+
+    back = jax_float64().vjp(arriving, dict(params))[1]
+    return back({k: signal * (-1.0 / len(signal)) for k, signal in signals.items()})[0]
+
+
+def _energies(errors: Mapping[int, Any]) -> Any:
+    return 0.5 * sum(_squares(error) for error in errors.values())
+
+
+def _signal(pull: Pull, last: Any) -> Any:
+    """The pull on the last layer."""
+    return pull.signal(_flat(last)).reshape(last.shape)
+
+
+def _flat(layer: Any) -> Any:
+    return layer.reshape(len(layer), -1)
+
+
+def _squares(layer: Any) -> Any:
+    return jax_float64().numpy.sum(_flat(layer) ** 2, axis=1)

@@ -17,8 +17,15 @@ from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
-from .prediction_passes import Facts, passes, sweeps
-from .predictive_coding import Known, LayeredActivities, PredictiveCodingNetwork, frozen
+from .prediction_passes import Facts, passes, response, sweeps
+from .predictive_coding import (
+    Known,
+    LayeredActivities,
+    PredictiveCodingNetwork,
+    as_forces,
+    frozen,
+    with_batch_axis,
+)
 from .state_cost import Coordinates, StateTerm
 
 
@@ -64,24 +71,26 @@ class PredictionSweeps(AbstractSolver):
     ) -> Equilibrium:
         """The forward pass; with nudges, the state at rest that it (or `init`) leads to."""
         net = _checked(system)
-        drive = net.drive(params, None if init is None else init.state)
+        inputs = net.inputs if net.batch_size is not None else net.inputs[None]
+        if init is None or not net.nudges:
+            drives, above = passes(net.net).forward(params, inputs)
+            layers = (inputs, *above)
+        else:
+            drives, layers = _drives(net, params, inputs, init), _layers(net, init, inputs)
         if not net.nudges:
-            layers = passes(net.activations).forward(params, drive)
-            zeros = np.zeros(len(drive))
-            status = Status.OK if _finite(layers) else Status.NOT_FINITE
-            return _equilibrium(net, _state(net, params, drive, layers, None), zeros, zeros, status, {})
-        start = passes(net.activations).forward(params, drive) if init is None else _layers(net, init, len(drive))
+            nothing = np.zeros(len(inputs))
+            state = _state(net, params, drives, layers[1:], None)
+            status = Status.OK if all(np.all(np.isfinite(layer)) for layer in state.layers) else Status.NOT_FINITE
+            return _equilibrium(net, state, nothing, nothing, status, {})
         readers, strengths, targets = _nudges(net)
-        found = sweeps(net.activations, readers)(
-            params, drive, start, strengths, targets, self.tolerance, self.max_sweeps
-        )
+        found = sweeps(net.net, readers)(params, drives, layers, strengths, targets, self.tolerance, self.max_sweeps)
         facts = Facts(*np.asarray(found.facts).tolist())
         if not facts.softest > 0:
-            _check_strengths(net, np.asarray(start[-1]))
+            _check_strengths(net, np.reshape(layers[-1], (len(inputs), -1)))
         stats: dict[str, Any] = {"sweeps": int(facts.sweeps), "relative_residual": facts.relative}
         if init is not None:
             stats["displacement"] = facts.displacement
-        state, status = _state(net, params, drive, found.layers, found.signals), self._status(facts)
+        state, status = _state(net, params, drives, found.layers, found.forces), self._status(facts)
         return _equilibrium(net, state, np.asarray(found.energies), np.asarray(found.residual), status, stats)
 
     def _status(self, facts: Facts) -> Status:
@@ -96,14 +105,11 @@ class PredictionSweeps(AbstractSolver):
         net = _checked(system)
         if net.nudges:
             raise ValueError("The linear response is known of a network without nudges: use a stencil.")
-        nudged = net.nudged(term, 1.0)
-        layers = _layers(net, equilibrium, net.batch_size or 1)
-        pull = np.zeros_like(layers[-1])
-        at_outputs, rows = _at_outputs(nudged, term)
-        pull[:, rows] = at_outputs.slopes(layers[-1])
-        drive = net.drive(params, equilibrium.state)
-        signals = passes(net.activations).backward(params, drive, layers, -pull)
-        return Response(net.forces(equilibrium.state, signals), np.asarray(0.0), Status.OK, {})
+        (reader,), _, (target,) = _nudges(net.nudged(term, 1.0))
+        inputs = with_batch_axis(equilibrium.state)[0]
+        layers, drives = _layers(net, equilibrium, inputs), _drives(net, params, inputs, equilibrium)
+        forces = response(net.net, reader)(params, drives, layers, target)
+        return Response(as_forces(forces, equilibrium.state.batched), np.asarray(0.0), Status.OK, {})
 
     def default_scheme(self, free: Equilibrium, term: Any) -> AbstractScheme:
         """Linear response: one backward pass."""
@@ -127,23 +133,27 @@ def _checked(system: AbstractSystem) -> PredictiveCodingNetwork:
     return system
 
 
-def _finite(layers: Any) -> bool:
-    return all(np.all(np.isfinite(layer)) for layer in layers)
+def _drives(net: PredictiveCodingNetwork, params: Params, inputs: Any, init: Equilibrium) -> Any:
+    """What the inputs send, where `init` knows it from there."""
+    known, begun = init.state.known, with_batch_axis(init.state)[0]
+    if known is not None and known.belongs_to(params) and (begun is inputs or np.array_equal(begun, inputs)):
+        return known.drives
+    return passes(net.net).forward(params, inputs)[0]
 
 
-def _layers(net: PredictiveCodingNetwork, init: Equilibrium, batch: int) -> list[np.ndarray]:
-    """The activities above the inputs, with their batch axis."""
-    layers = [np.atleast_2d(layer) for layer in init.state.layers[1:]]
-    shapes = [(batch, size) for size in net.sizes[1:]]
-    if [layer.shape for layer in layers] != shapes:
-        raise ValueError(f"Argument `init` must have layers of shapes {shapes}, but has {[a.shape for a in layers]}.")
-    return layers
+def _layers(net: PredictiveCodingNetwork, init: Equilibrium, inputs: Any) -> tuple[Any, ...]:
+    """All layers of `init` above these inputs, with their batch axis."""
+    above = with_batch_axis(init.state)[1:]
+    shapes = [(len(inputs), *shape) for shape in net.architecture.shapes[1:]]
+    if [layer.shape for layer in above] != shapes:
+        raise ValueError(f"Argument `init` must have layers of shapes {shapes}, but has {[a.shape for a in above]}.")
+    return inputs, *above
 
 
-def _state(net: PredictiveCodingNetwork, params: Params, drive: Any, layers: Any, signals: Any) -> LayeredActivities:
-    above = [np.asarray(layer if net.batch_size is not None else layer[0]) for layer in layers]
-    known = Known(frozen(params), np.asarray(drive), None if signals is None else tuple(map(np.asarray, signals)))
-    return LayeredActivities((net.inputs, *above), known)
+def _state(net: PredictiveCodingNetwork, params: Params, drives: Any, above: Any, forces: Any) -> LayeredActivities:
+    batched = net.batch_size is not None
+    layers = [np.asarray(layer if batched else layer[0]) for layer in above]
+    return LayeredActivities((net.inputs, *layers), batched, Known(frozen(params), drives, forces))
 
 
 def _equilibrium(
@@ -178,7 +188,7 @@ def _nudges(net: PredictiveCodingNetwork) -> tuple[Any, Any, Any]:
 
 def _check_strengths(net: PredictiveCodingNetwork, outputs: np.ndarray) -> None:
     """Refuse nudges under which no minimum is left along the outputs: 1 + beta d2C/ds2 must be positive."""
-    curvature = np.zeros((len(outputs), net.sizes[-1], net.sizes[-1]))
+    curvature = np.zeros((len(outputs), net.layer_sizes[-1], net.architecture.layer_sizes[-1]))
     for original, beta in net.nudges:
         term, rows = _at_outputs(net, original)
         curvature[:, np.array(rows)[:, None], rows] += beta * term.curvatures(outputs)

@@ -1,7 +1,6 @@
 """Predictive coding networks: every layer predicts the next one, and its energy is the squared error of the predictions."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import equinox as eqx
@@ -9,11 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate, zeros
-from ..core.graph import check_count
 from ..core.module import AbstractModule
 from ..core.system import AbstractSystem, Params, replaced, unchangeable
+from .activations import Interval
+from .architecture import Architecture, layer_shape
+from .convolution import Convolution
 from .energy import Nudge, check_inputs
-from .prediction_passes import ACTIVATIONS, passes
+from .interactions import AbstractInteraction, Dense, check_links
+from .prediction_passes import ACTIVATIONS, Net, passes
 from .state_cost import Coordinates, StateTerm, read_units
 
 if TYPE_CHECKING:
@@ -25,14 +27,13 @@ class Known(NamedTuple):
 
     Attributes:
         params: these, `frozen`.
-        drive: W_0 x + b_0, what the inputs send into the first layer.
-        signals: the prediction errors, each times the slope of its activation: minus the force on the bias. None in a free
-            state, where nothing is wrong.
+        drives: what the inputs send into the layers, by interaction.
+        forces: dE/dtheta, of a batch its mean. None in a free state, where nothing is wrong and all of them are 0.
     """
 
     params: Params
-    drive: np.ndarray
-    signals: tuple[np.ndarray, ...] | None
+    drives: Any
+    forces: Params | None
 
     def belongs_to(self, params: Params) -> bool:
         """Whether `params` are those at which it was computed."""
@@ -50,26 +51,29 @@ class LayeredActivities(AbstractModule):
     """Activities of all units.
 
     Attributes:
-        layers: one array a layer, the inputs first; each (n,), or (batch, n).
+        layers: one array a layer, the inputs first; each of the layer's shape, of a batch behind its axis.
+        batched: whether the first axis is a batch axis.
         known: what the solver knows besides.
     """
 
     layers: tuple[np.ndarray, ...]
+    batched: bool = eqx.field(static=True)
     known: Known | None = None
 
     @property
-    def batched(self) -> bool:
-        """Whether the first axis is a batch axis."""
-        return self.layers[0].ndim == 2
+    def rows(self) -> list[np.ndarray]:
+        """The layers with their units on one axis."""
+        lead = self.layers[0].shape[:1] if self.batched else ()
+        return [layer.reshape(*lead, -1) for layer in self.layers]
 
     @property
     def position(self) -> np.ndarray:
         """All activities in the order of the unit numbers, shape (n_units,) or (batch, n_units)."""
-        return np.concatenate(self.layers, axis=-1)
+        return np.concatenate(self.rows, axis=-1)
 
     def read(self, observable: Coordinates) -> np.ndarray:
         """The activities that an observable reads, on the last axis."""
-        return read_units(self.layers, observable)
+        return read_units(self.rows, observable)
 
     def expect(self, observable: Any) -> Estimate:
         """The activities that an observable reads, e.g. `Coordinates(net.outputs)`."""
@@ -86,18 +90,20 @@ class LayeredActivities(AbstractModule):
         return {"layers": self.layers, "known": None}
 
     def __repr__(self) -> str:
-        return f"LayeredActivities({'-'.join(str(layer.shape[-1]) for layer in self.layers)})"
+        sizes = [layer.shape[1:] if self.batched else layer.shape for layer in self.layers]
+        return f"LayeredActivities({'-'.join('x'.join(map(str, size)) for size in sizes)})"
 
 
 class PredictiveCodingNetwork(AbstractSystem):
     r"""Layers of units, each predicted by the layer before:
 
-    .. math:: E = \tfrac12 \sum_l \| s_l - f_l(s_{l-1} W_{l-1} + b_{l-1}) \|^2 ,
+    .. math:: E = \tfrac12 \sum_l \Big\| s_l - f_l\Big(b_l + \sum_k W_{kl} \star s_k\Big) \Big\|^2 ,
 
-    with the inputs as s_0. The free state is the forward pass of a feedforward network, and its energy is 0. A nudge
-    beta C of the outputs spreads backwards: to first order in beta the error of layer l, s_l - f_l(...), is -beta dC/ds_l,
-    what backpropagation computes. So EP gives the gradient of backpropagation, from a state at rest. The energy falls
-    without bound where beta is below -1/c, with c the largest curvature of the cost: |beta| < 1 for a cost |s - y|^2/2.
+    with the inputs as s_0; * is a matrix product, or a convolution with pooling, from the layer before or (skips) from any
+    below. The free state is the forward pass of a feedforward network, and its energy is 0. A nudge beta C of the outputs
+    spreads backwards: to first order in beta the error of layer l, s_l - f_l(...), is -beta dC/ds_l, what backpropagation
+    computes. So EP gives the gradient of backpropagation, from a state at rest. The energy falls without bound where beta is
+    below -1/c, with c the largest curvature of the cost: |beta| < 1 for a cost |s - y|^2/2.
 
     Units are numbered layer by layer, the inputs first; `outputs` are the last ones.
 
@@ -105,14 +111,16 @@ class PredictiveCodingNetwork(AbstractSystem):
     and Scellier, arXiv:2606.03584 (2026).
 
     Args:
-        sizes: numbers of units, from the inputs to the outputs.
+        sizes: of the layers from the inputs to the outputs: n, or (channels, rows, columns).
+        interactions: `Dense` and `Convolution` between them, "w0", "w1", ... in this order; None: `Dense` from each layer to
+            the next.
         activation: of the hidden layers: "tanh", "sigmoid", "hard_sigmoid", "relu", "gelu" or "linear".
         readout: of the outputs.
 
-    Parameters: "w0" (sizes[0], sizes[1]), "b0" (sizes[1],), "w1", "b1", ...
+    Parameters: weights "w0", ...; biases "b0", ... of layers 1, ..., one a unit or a channel.
 
     Raises:
-        TypeError, ValueError: fewer than two layers, an unknown activation.
+        TypeError, ValueError: fewer than two layers, an unknown activation, shapes that do not fit.
 
     Example:
         >>> import qeqprop as qp
@@ -124,78 +132,78 @@ class PredictiveCodingNetwork(AbstractSystem):
         [[-0.035013]] 0.00287022
     """
 
-    sizes: tuple[int, ...] = eqx.field(static=True)
+    architecture: Architecture = eqx.field(static=True)
     activations: tuple[str, ...] = eqx.field(static=True)
     inputs: np.ndarray
     nudges: tuple[Nudge, ...]
 
-    def __init__(self, sizes: Sequence[int], *, activation: str = "tanh", readout: str = "linear"):
-        self.sizes = tuple(check_count(size, "sizes") for size in sizes)
-        if len(self.sizes) < 2:
+    def __init__(
+        self,
+        sizes: Sequence[int | Sequence[int]],
+        *,
+        interactions: Sequence[AbstractInteraction] | None = None,
+        activation: str = "tanh",
+        readout: str = "linear",
+    ):
+        shapes = tuple(layer_shape(size) for size in sizes)
+        if len(shapes) < 2:
             raise ValueError(f"Argument `sizes` must name the inputs and the outputs at least, but is {tuple(sizes)}.")
         for name, value in (("activation", activation), ("readout", readout)):
             if value not in ACTIVATIONS:
                 raise ValueError(f"Argument `{name}` must be one of {', '.join(ACTIVATIONS)}, but is {value!r}.")
-        self.activations = (*[activation] * (len(self.sizes) - 2), readout)
-        self.inputs = np.zeros(self.sizes[0])
+        links = [Dense(k, k + 1) for k in range(len(shapes) - 1)] if interactions is None else list(interactions)
+        check_links(links, len(shapes))
+        if strange := [link for link in links if not isinstance(link, Dense | Convolution)]:
+            raise TypeError(f"Argument `interactions` must hold `Dense` or `Convolution`, but has {strange[0]!r}.")
+        self.architecture = Architecture(shapes, (Interval(),) * (len(shapes) - 1), tuple(links), biased=True)
+        self.architecture.param_shapes  # refuses layers that do not fit  # noqa: B018
+        self.activations = (*[activation] * (len(shapes) - 2), readout)
+        self.inputs = np.zeros(shapes[0])
         self.nudges = ()
 
     @property
+    def net(self) -> Net:
+        """What its passes are compiled for."""
+        return Net(self.architecture, self.activations)
+
+    @property
     def param_shapes(self) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {}
-        for k, (pre, post) in enumerate(pairwise(self.sizes)):
-            shapes |= {f"w{k}": (pre, post), f"b{k}": (post,)}
-        return shapes
+        return self.architecture.param_shapes
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Numbers of units of the layers."""
+        return self.architecture.layer_sizes
 
     @property
     def outputs(self) -> tuple[int, ...]:
         """Unit numbers of the outputs, for `StateCost(..., nodes=net.outputs)`."""
-        n_units = sum(self.sizes)
-        return tuple(range(n_units - self.sizes[-1], n_units))
+        return self.architecture.outputs
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        return (self.sizes[0],)
+        return self.architecture.shapes[0]
 
     @property
     def batch_size(self) -> int | None:
-        return len(self.inputs) if self.inputs.ndim == 2 else None
-
-    def drive(self, params: Params, state: LayeredActivities | None = None) -> np.ndarray:
-        """What the inputs send into the first layer, (batch, n), with a batch of 1 for one sample."""
-        known = None if state is None else state.known
-        if known is not None and known.belongs_to(params) and state.layers[0] is self.inputs:  # type: ignore[union-attr]
-            return known.drive
-        return np.atleast_2d(self.inputs) @ params["w0"] + params["b0"]
+        return None if self.inputs.shape == self.input_shape else len(self.inputs)
 
     def energy(self, params: Params, state: LayeredActivities) -> Estimate:
         """E and the nudges, of every sample."""
-        drive = np.atleast_2d(state.layers[0]) @ params["w0"] + params["b0"]
-        errors = passes(self.activations).errors(params, drive, [np.atleast_2d(s) for s in state.layers[1:]])[0]
-        total = 0.5 * sum(np.sum(np.asarray(e) ** 2, axis=-1) for e in errors)
-        bare = np.asarray(total if state.batched else total[0])
-        return Estimate.exact(bare + sum(beta * term.expect(state).mean for term, beta in self.nudges))
+        bare = np.asarray(passes(self.net).activities(params, with_batch_axis(state))[0])
+        pulled = sum(beta * term.expect(state).mean for term, beta in self.nudges)
+        return Estimate.exact(np.asarray((bare if state.batched else bare[0]) + pulled))
 
     def param_grad(self, params: Params, state: LayeredActivities) -> Estimate:
         """dE/dW = -s_{l-1} (error * slope)_l; of a batch its mean already, on a leading axis of length 1."""
-        known = state.known
-        if known is not None and known.belongs_to(params):
-            if known.signals is not None:
-                return self.forces(state, known.signals)
-            lead = (1,) if state.batched else ()
+        known, lead = state.known, (1,) if state.batched else ()
+        if known is None or not known.belongs_to(params):
+            forces = passes(self.net).activities(params, with_batch_axis(state))[1]
+        elif known.forces is None:
             return Estimate.exact({name: zeros((*lead, *shape)) for name, shape in self.param_shapes.items()})
-        drive = np.atleast_2d(state.layers[0]) @ params["w0"] + params["b0"]
-        return self.forces(
-            state, passes(self.activations).errors(params, drive, [np.atleast_2d(s) for s in state.layers[1:]])[1]
-        )
-
-    def forces(self, state: LayeredActivities, signals: Sequence[np.ndarray]) -> Estimate:
-        """The forces that belong to errors, each times the slope of its activation, at these activities."""
-        forces: Params = {}
-        for k, (before, signal) in enumerate(zip(state.layers[:-1], map(np.asarray, signals), strict=True)):
-            scaled = signal * (-1.0 / len(signal))
-            forces |= {f"w{k}": np.atleast_2d(before).T @ scaled, f"b{k}": scaled.sum(axis=0)}
-        return Estimate.exact({name: force[None] for name, force in forces.items()} if state.batched else forces)
+        else:
+            forces = known.forces
+        return as_forces(forces, state.batched)
 
     def nudged(self, term: Any, strength: complex) -> "PredictiveCodingNetwork":
         """The network with energy E + strength * term."""
@@ -214,12 +222,13 @@ class PredictiveCodingNetwork(AbstractSystem):
         return replaced(self, inputs=check_inputs(inputs, self.input_shape))
 
     def init_params(self, rng: np.random.Generator | int) -> Params:
-        """Normal weights of variance 1/n_pre, of 2/n_pre into rectified units, and no biases."""
-        rng = np.random.default_rng(rng)
-        params: Params = {}
-        for k, (pre, post) in enumerate(pairwise(self.sizes)):
-            variance = (2 if self.activations[k] in ("relu", "gelu") else 1) / pre
-            params |= {f"w{k}": np.sqrt(variance) * rng.normal(size=(pre, post)), f"b{k}": np.zeros(post)}
+        """Normal weights of variance 1/n, n the number of units that send to one unit, 2/n into rectified units; no biases."""
+        rng, net = np.random.default_rng(rng), self.architecture
+        params = {name: np.zeros(shape) for name, shape in net.param_shapes.items()}
+        for k, link in enumerate(net.interactions):
+            gain = 2 if self.activations[link.post - 1] in ("relu", "gelu") else 1
+            shape = params[f"w{k}"].shape
+            params[f"w{k}"] = np.sqrt(gain / link.fan_in(net.shapes[link.pre])) * rng.normal(size=shape)
         return params
 
     def default_solver(self) -> "PredictionSweeps":
@@ -228,4 +237,15 @@ class PredictiveCodingNetwork(AbstractSystem):
         return PredictionSweeps()
 
     def __repr__(self) -> str:
-        return f"PredictiveCodingNetwork({'-'.join(map(str, self.sizes))}, {', '.join(self.activations)})"
+        shapes = "-".join("x".join(map(str, shape)) for shape in self.architecture.shapes)
+        return f"PredictiveCodingNetwork({shapes}, {', '.join(self.activations)})"
+
+
+def with_batch_axis(state: LayeredActivities) -> tuple[np.ndarray, ...]:
+    """All layers, batch axis first."""
+    return state.layers if state.batched else tuple(layer[None] for layer in state.layers)
+
+
+def as_forces(forces: Any, batched: bool) -> Estimate:
+    """Forces of a batch behind an axis of length 1."""
+    return Estimate.exact({n: np.asarray(force)[None] if batched else np.asarray(force) for n, force in forces.items()})

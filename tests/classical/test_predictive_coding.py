@@ -90,7 +90,7 @@ def test_nudged_states_are_at_rest_after_few_sweeps():
     out = qp.ep_gradient(net, params, cost, targets, inputs=inputs, scheme=qp.centered(0.03), solver=solver)
     np.testing.assert_allclose(out.free.state.layers[-1], feedforward(net, params, inputs), atol=1e-14)
     assert np.all(out.free.energy.mean == 0)
-    splits = np.cumsum(net.sizes[1:])[:-1]
+    splits = np.cumsum(net.layer_sizes[1:])[:-1]
 
     for strength, phase in out.nudged:
         assert phase.stats["sweeps"] <= 16
@@ -105,7 +105,7 @@ def test_nudged_states_are_at_rest_after_few_sweeps():
             return sum(jnp.sum(e**2) for e in errors) / 2 + strength * squared_error(layers[-1], targets[sample])
 
         for sample in range(len(inputs)):
-            s = phase.state.position[sample, net.sizes[0] :]
+            s = phase.state.position[sample, net.layer_sizes[0] :]
             slope = jax.grad(energy)(s, sample)
             np.testing.assert_allclose(np.linalg.norm(slope), phase.residual[sample], rtol=0, atol=2e-15)
             assert np.linalg.norm(slope) < 1e-10
