@@ -87,7 +87,7 @@ class LayeredActivities(AbstractModule):
 
     def to_storage(self) -> dict[str, Any]:
         """The activities; what else is known can be computed again."""
-        return {"layers": self.layers, "known": None}
+        return {"layers": self.layers, "batched": self.batched, "known": None}
 
     def __repr__(self) -> str:
         sizes = [layer.shape[1:] if self.batched else layer.shape for layer in self.layers]
