@@ -170,6 +170,11 @@ class HamiltonianSystem(AbstractSystem):
         return (self.steps + 1, self.size)
 
     @property
+    def free(self) -> np.ndarray:
+        """Every position but the first, which is given."""
+        return np.arange(self.size, (self.steps + 1) * self.size)
+
+    @property
     def times(self) -> np.ndarray:
         """Of the points of a trajectory, shape (steps + 1,)."""
         return self.dt * np.arange(self.steps + 1)

@@ -133,6 +133,11 @@ class VectorField(AbstractSystem):
     def state_shape(self) -> tuple[int, ...]:
         return (self.size,)
 
+    @property
+    def free(self) -> np.ndarray:
+        """All coordinates can move."""
+        return np.arange(self.size)
+
     def with_inputs(self, inputs: ArrayLike) -> "VectorField":
         """The system with its inputs set; a leading axis is the batch axis."""
         if self.sample_shape is None:
