@@ -10,11 +10,8 @@ from .branches import jumped
 from .energy import AbstractPotentialSystem
 from .factorization import DENSE
 from .landscape import Landscape
-from .relax import smallest_curvatures, solve_masked
+from .relax import FLAT, smallest_curvatures, solve_masked
 from .state_cost import AbstractStateTerm
-
-FLAT = 1e-11
-"""Smallest over largest curvature below which a minimum counts as flat: a floppy mode, or a symmetry."""
 
 
 def equilibrium_at(

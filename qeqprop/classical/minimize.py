@@ -16,7 +16,7 @@ from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params, replaced
-from .batch_equilibrium import FLAT, batch_positions, batch_response, equilibrium_at
+from .batch_equilibrium import batch_positions, batch_response, equilibrium_at
 from .branches import jumped
 from .domains import RealSpace, Torus
 from .energy import AbstractEnergySystem, AbstractPotentialSystem
@@ -24,7 +24,7 @@ from .factorization import DENSE, factorize, refined_solve, smallest_eigenvalue
 from .fire import Fire
 from .landscape import Landscape
 from .newton import Minimum, minimize, moved
-from .relax import relax
+from .relax import FLAT, relax
 from .stability import check_nudge, check_nudges
 
 

@@ -15,6 +15,8 @@ STALLS = 3
 """Newton steps in a row without a lower energy or half the slope in any sample after which the rest is rounding."""
 ROUNDING = 1e3
 """A sample that ended so is converged within this many tolerances."""
+FLAT = 1e-11
+"""Smallest over largest curvature below which a minimum counts as flat: a floppy mode, or a symmetry."""
 KICK = 1e-3
 """How far a state is moved along the softest mode of a saddle point on which it sits exactly."""
 
@@ -60,12 +62,12 @@ def relax(
         slope = np.where(held, 0.0, slope)
         size = np.linalg.norm(slope, axis=1)
         noise = _noise(land, free, curvature, reach)
-        definite = _definite(_masked(curvature, held))
+        definite, saddle = _signs(_masked(curvature, held))
         value = land.values(free)
         advanced = (size < 0.5 * best) | (value < lowest - 1e-13 * np.abs(value))
-        stalls = 0 if np.any(advanced & (size > tolerance * noise)) or not np.all(definite) else stalls + 1
+        stalls = 0 if np.any(advanced & (size > tolerance * noise)) or np.any(saddle) else stalls + 1
         best, lowest = np.minimum(best, size), np.minimum(lowest, value)
-        done = definite & (size <= tolerance * noise)
+        done = ~saddle & (size <= tolerance * noise)
         if np.all(done) or stalls > STALLS or steps == max_iterations or not np.all(np.isfinite(size)):
             return Relaxed(free, size, size <= ROUNDING * tolerance * noise, definite, held, steps)
         free = _step(land, free, value, slope, _masked(curvature, held), definite, done)
@@ -94,13 +96,17 @@ def _masked(curvature: np.ndarray, held: np.ndarray) -> np.ndarray:
     return apart + held[:, :, None] * np.eye(held.shape[1])
 
 
-def _definite(curvature: np.ndarray) -> np.ndarray:
+def _signs(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which curvatures are positive definite, and which have a negative direction; flat ones are and have neither."""
+    if not curvature.shape[1]:
+        return np.ones(len(curvature), bool), np.zeros(len(curvature), bool)
+    flat = FLAT * np.abs(np.einsum("bii->bi", curvature)).max(axis=1)
     try:
-        np.linalg.cholesky(curvature)
+        np.linalg.cholesky(curvature - flat[:, None, None] * np.eye(curvature.shape[1]))
     except np.linalg.LinAlgError:
-        finite = np.where(np.isfinite(curvature), curvature, 0.0)
-        return np.linalg.eigvalsh(finite)[:, 0] > 0 if curvature.shape[1] else np.ones(len(curvature), bool)
-    return np.ones(len(curvature), bool)
+        softest = np.linalg.eigvalsh(np.where(np.isfinite(curvature), curvature, 0.0))[:, 0]
+        return softest > flat, softest < -flat
+    return np.ones(len(curvature), bool), np.zeros(len(curvature), bool)
 
 
 def _noise(land: Landscape, free: np.ndarray, curvature: np.ndarray, reach: float) -> np.ndarray:
@@ -146,6 +152,6 @@ def _direction(slope: np.ndarray, curvature: np.ndarray, definite: np.ndarray, s
         softness, modes = np.linalg.eigh(curvature[b])
         firmness = np.maximum(np.abs(softness), 1e-3 * np.abs(softness).max())
         direction[b] = -modes @ ((modes.T @ slope[b]) / firmness)
-        if size[b] <= 1e-9 * np.abs(softness).max():
+        if softness[0] < -FLAT * np.abs(softness).max() and size[b] <= 1e-9 * np.abs(softness).max():
             direction[b] += KICK * modes[:, 0]
     return direction

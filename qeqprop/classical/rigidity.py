@@ -12,7 +12,7 @@ from ..core.nudge import AbstractNudge
 from ..core.system import Params
 from .elastic import ElasticNetwork
 from .energy import PointState
-from .minimize import FLAT
+from .relax import FLAT
 from .state_cost import StateCost
 
 

@@ -16,6 +16,7 @@ from qeqprop.classical import (
     Torus,
     misalignment,
 )
+from qeqprop.core.system import replaced
 from tests.classical.registry import deviation, norm
 
 
@@ -140,3 +141,37 @@ def test_saddle_points_are_left_downhill_by_batches_too():
     )
     found = qp.equilibrate(well, {"a": [1.0, 2.0]}, inputs=np.zeros((2, 1))).state.position
     assert np.all(found[:, 0] * found[:, 1] < 0)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_displacements_of_phases_are_measured_around_the_circle(batched):
+    net = PhaseOscillators(1, [], fields=True)
+    system = EnergySystem(
+        lambda p, s, x: net.potential(p, s, None) + 0 * x.sum(), (1,), net.param_shapes, inputs=(1,), domain=Torus()
+    ).with_inputs(np.zeros((2, 1) if batched else 1))
+    params = {"J": np.zeros(0), "h": np.ones(1), "psi": np.array([0.2])}
+    turns = np.full((2, 1) if batched else 1, 0.1 + 6 * np.pi)
+    seed = qp.Equilibrium(PointState(turns, batched=batched), 0.0, 0.0, None, qp.Status.OK, {})
+    away = replaced(seed, state=PointState(turns - 6 * np.pi, batched=batched))
+    found = [Minimizer().solve(system, params, init=init) for init in (seed, away)]
+    shifted = replaced(found[0], state=PointState(found[0].state.position - 2 * np.pi, batched=batched))
+    again = Minimizer().solve(system, params, init=shifted)
+    size = np.sqrt(2) if batched else 1.0
+    assert [known.stats["displacement"] for known in found] == pytest.approx([0.1 * size] * 2)
+    assert again.stats["displacement"] < 1e-12
+
+
+def test_batches_report_their_softest_mode_and_flat_ones_are_degenerate():
+    rng = np.random.default_rng(7)
+    bowl = EnergySystem(
+        lambda p, s, x: s @ (p["a"] @ p["a"].T + jnp.diag(x)) @ s / 2 - s.sum(), (3,), {"a": (3, 3)}, inputs=(3,)
+    )
+    params, inputs = {"a": rng.normal(size=(3, 3))}, rng.uniform(0.5, 1, (4, 3))
+    found = qp.equilibrate(bowl, params, inputs=inputs)
+    known = [np.linalg.eigvalsh(params["a"] @ params["a"].T + np.diag(x))[0] for x in inputs]
+    assert found.stats["smallest_curvature"] == pytest.approx(min(known), rel=1e-10)
+    ring = EnergySystem(
+        lambda p, s, x: -p["J"] * jnp.cos(s - jnp.roll(s, 1) - x).sum(), (3,), {"J": ()}, inputs=(3,), domain=Torus()
+    )
+    loose = qp.equilibrate(ring, {"J": 1.0}, inputs=0.1 * rng.normal(size=(2, 3)), throw=False)
+    assert loose.status is qp.Status.DEGENERATE  # nothing fixes the common phase
