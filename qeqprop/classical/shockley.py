@@ -62,8 +62,8 @@ class ShockleyNetwork(AbstractEnergySystem):
 
     def __init__(self, net: ResistiveNetwork | DeepResistiveNetwork, diode: DiodeModel | None = None):
         self.wiring = wiring_of(net)
-        if net.nudges:
-            raise ValueError("Argument `net` must not be nudged: nudge the ShockleyNetwork.")
+        if net.nudges or getattr(net, "held", None) is not None:
+            raise ValueError("Argument `net` must not be nudged or clamped: nudge the ShockleyNetwork.")
         if diode is not None and not isinstance(diode, DiodeModel):
             raise TypeError(f"Argument `diode` must be a DiodeModel or None, but is {diode!r}.")
         if isinstance(net, DeepResistiveNetwork) and net.current_gain == 0:

@@ -169,7 +169,7 @@ def test_a_hundred_real_diodes_on_a_grid_take_a_handful_of_factorisations():
         (
             lambda: ShockleyNetwork(layered()[0].nudged(StateCost(half_squared_error, [22]).term(None, [0.0]), 0.1)),
             ValueError,
-            "must not be nudged",
+            "must not be nudged or clamped",
         ),
         (lambda: qp.equilibrate(any_graph(1)[0], {"g": -np.ones(28), "i": np.zeros(3)}), ValueError, "negative"),
         (lambda: any_graph(1)[0].outputs, AttributeError, "Only layered networks"),
