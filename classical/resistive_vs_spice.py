@@ -243,8 +243,10 @@ def draw(results: dict[str, Any]) -> None:
     left.set(xlabel="emission coefficient of the diodes", ylabel="difference", title="voltages beside ngspice's")
     left.legend(fontsize="small")
     seconds = results["seconds an image"]
-    middle.barh(list(seconds), list(seconds.values()), color=["C0", "C0", "C1", "C1"][: len(seconds)])
+    middle.scatter(list(seconds.values()), list(seconds), s=60, color=["C0", "C0", "C1", "C1"][: len(seconds)])
     middle.set(xscale="log", xlabel="CPU seconds an image", title="1568-100-10")
+    middle.grid(alpha=0.3)
+    middle.margins(0.12)
     right.loglog(results["ReLU"]["gamma"], results["ReLU"]["errors"], "s-", color="C2")
     right.set(xlabel=r"$\gamma$", ylabel="error / largest output", title="ReLU network as a circuit")
     figure.savefig(HERE / "resistive_vs_spice.png", dpi=120)
