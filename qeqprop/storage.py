@@ -302,9 +302,17 @@ def _decode_module(value: dict[str, Any], arrays: Any) -> Any:
     if hasattr(cls, "from_storage"):
         return cls.from_storage({field: _decode(content, arrays) for field, content in value["fields"].items()})
     made = object.__new__(cls)
-    expected, found = {field.name for field in dataclasses.fields(cls)}, set(value["fields"])
-    if expected != found:
-        raise StorageError(f"A saved {name} must have the fields {sorted(expected)}, but has {sorted(found)}.")
+    fields, found = {field.name: field for field in dataclasses.fields(cls)}, set(value["fields"])
+    later = {name for name in set(fields) - found if _has_default(fields[name])}  # came after the file was written
+    if set(fields) - later != found:
+        raise StorageError(f"A saved {name} must have the fields {sorted(fields)}, but has {sorted(found)}.")
     for field, content in value["fields"].items():
         object.__setattr__(made, field, _decode(content, arrays))
+    for field in later:
+        make, default = fields[field].default_factory, fields[field].default
+        object.__setattr__(made, field, default if make is dataclasses.MISSING else make())
     return made
+
+
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING

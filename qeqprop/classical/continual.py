@@ -27,7 +27,7 @@ from ..core.precision import jax_float64
 from ..core.solver import prepare
 from ..core.status import EquilibriumError, Status
 from ..core.system import AbstractSystem, Params, real_array
-from ..core.training import Metric, check_training, run_epochs
+from ..core.training import Memory, Metric, check_training, run_epochs
 from .discrete_time import DiscreteTime
 from .energy import AbstractPotentialSystem
 from .state_cost import StateCost
@@ -179,15 +179,15 @@ def fit_continual(
     signs = np.random.default_rng([seed, 1])
 
     def step(
-        current: Params, memory: None, batch: Any, goal: Any, key: Any
-    ) -> tuple[ContinualStep, Params, Params, None]:
+        current: Params, memory: Memory, batch: Any, goal: Any, key: Any
+    ) -> tuple[ContinualStep, Params, Params, Memory]:
         driven = _driven(system, batch)
         nudged = strength * signs.choice([-1.0, 1.0]) if random_sign else strength
         out = _present(driven, current, cost, cost.check_target(goal, driven.batch_size), solver, nudged, rates)
         return out, out.grad_estimate, out.params, memory
 
     return run_epochs(
-        step, None, system, current, nudge, data, solver,
+        step, Memory(), system, current, nudge, data, solver,
         epochs=epochs, batch_size=batch_size, validation=validation, metric=metric, patience=patience,
         tolerate=tolerate, seed=seed, progress=progress, callback=callback,
     )  # fmt: skip

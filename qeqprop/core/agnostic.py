@@ -37,7 +37,7 @@ from .scheme import centered
 from .solver import AbstractSolver, Equilibrium, describe, prepare
 from .status import EquilibriumError, NudgeWarning, Status
 from .system import AbstractSystem, Params, real_array
-from .training import Metric, check_training, run_epochs
+from .training import Memory, Metric, check_training, run_epochs
 from .used import note
 
 ADVICE = (
@@ -335,8 +335,8 @@ def fit_agnostic(
     check_training(epochs, None, patience, frozen, system)
 
     def step(
-        current: Params, memory: None, sample: Any, goal: Any, key: Any
-    ) -> tuple[AgnosticStep, Params, Params, None]:
+        current: Params, memory: Memory, sample: Any, goal: Any, key: Any
+    ) -> tuple[AgnosticStep, Params, Params, Memory]:
         out = agnostic_step(
             system, current, nudge, goal, solver=solver, beta=beta, eps=eps, frozen=frozen, inputs=sample,
             tolerance=tolerance, max_iterations=max_iterations, throw=False,
@@ -346,7 +346,7 @@ def fit_agnostic(
         return out, out.grad_estimate, out.params, memory
 
     return run_epochs(
-        step, None, system, current, nudge, data, solver,
+        step, Memory(), system, current, nudge, data, solver,
         epochs=epochs, batch_size=None, validation=validation, metric=metric, patience=patience,
         tolerate=tolerate, seed=seed, progress=progress, callback=callback,
     )  # fmt: skip

@@ -123,7 +123,8 @@ def ep_gradient(
         solver: None takes `system.default_solver()`.
         scheme: `one_sided`, `centered`, `richardson`, `holomorphic` or `LinearResponse()`; None takes the solver's own.
         inputs: shape `system.input_shape`, or with a batch axis in front: then the mean gradient is returned.
-        init: an equilibrium to start the free solve from.
+        init: an equilibrium to start the free solve from; of a batch that goes sample by sample, the first sample's (each
+            sample then starts from the one before it; for solvers that may, `solver.carries`).
         key: an integer seed, for stochastic solvers only; None draws a fresh one.
         throw: raise `EquilibriumError` on failure; else return the gradient with its `status`.
 
@@ -150,9 +151,9 @@ def ep_gradient(
     check_scheme(scheme, solver)
     problem = Problem(system, checked, nudge, checked_target, solver, seed)
     if system.batch_size is not None and not solver.accepts_batch(system):
-        if init is not None:
+        if init is not None and not solver.carries:
             raise ValueError(f"Argument `init` must be None: {solver.name} solves this batch one sample at a time.")
-        return _sample_by_sample(problem, scheme, np.asarray(inputs), throw)
+        return _sample_by_sample(problem, scheme, np.asarray(inputs), init, throw)
     return _estimate(problem, scheme, init, throw)
 
 
@@ -275,8 +276,11 @@ def force_error(phase: Equilibrium, free: Equilibrium) -> float:
     return float(np.nanmax(2 * phase.residual / np.maximum(free.gap, 1e-300)))
 
 
-def _sample_by_sample(problem: Problem, scheme: AbstractScheme | None, inputs: np.ndarray, throw: bool) -> EPGradient:
-    """The batch as a mean of single calls, for solvers that take one system at a time."""
+def _sample_by_sample(
+    problem: Problem, scheme: AbstractScheme | None, inputs: np.ndarray, init: Equilibrium | None, throw: bool
+) -> EPGradient:
+    """The batch as a mean of single calls, for solvers that take one system at a time; from `init` on, if there is one,
+    each starts where the one before it ended."""
     target = problem.target
     outs = []
     for i, sample in enumerate(inputs):
@@ -285,7 +289,8 @@ def _sample_by_sample(problem: Problem, scheme: AbstractScheme | None, inputs: n
             target=None if target is None else target[i],
             key=branch(problem.key, i),
         )
-        outs.append(_estimate(single, scheme, None, throw))
+        outs.append(_estimate(single, scheme, init, throw))
+        init = None if init is None else outs[-1].free
     size, last = len(outs), outs[-1]
     ratios = [out.nudge_ratio for out in outs if out.nudge_ratio is not None]
     losses = np.array([float(out.loss) for out in outs])

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import equinox as eqx
 import numpy as np
@@ -86,6 +86,8 @@ class AbstractSolver(AbstractModule):
     """Can take the limit beta -> 0 itself (`LinearResponse`)."""
     stochastic: eqx.AbstractClassVar[bool]
     """Its equilibria carry statistical errors."""
+    carries: ClassVar[bool] = False
+    """A training starts each free phase from the last one: what is found does not depend on the start, its cost does."""
 
     @abc.abstractmethod
     def solve(

@@ -4,7 +4,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +16,7 @@ from .nudge import AbstractNudge
 from .precision import jax_float64
 from .randomness import branch
 from .scheme import AbstractScheme
-from .solver import AbstractSolver, prepare
+from .solver import AbstractSolver, Equilibrium, prepare
 from .status import EquilibriumError, Status
 from .system import AbstractSystem, Params
 
@@ -92,6 +92,14 @@ def evaluate(
     return Scores(float(np.mean(np.concatenate(losses))), score)
 
 
+class Memory(NamedTuple):
+    """What the steps of a training need of earlier ones: the optimizer's state, and of solvers that carry their
+    equilibria on (`solver.carries`) the last free one, from which the next starts."""
+
+    optimizer: Any = None
+    free: Equilibrium | None = None
+
+
 def fit(
     system: AbstractSystem,
     params: Mapping[str, ArrayLike],
@@ -116,6 +124,9 @@ def fit(
     identity: Mapping[str, Any] | None = None,
 ) -> History:
     """Train `params` so that the cost falls.
+
+    A solver whose equilibria cost much to find from nothing (`VariationalMonteCarlo`) starts each free phase from that of
+    the step before; the last one is part of a checkpoint.
 
     Args:
         data: (inputs, targets), batch axis first, targets None for a cost without one; None minimises the cost of the
@@ -148,18 +159,22 @@ def fit(
     check_training(epochs, batch_size, patience, frozen, system)
     optimizer = _default_optimizer() if optimizer is None else optimizer
     update = _compiled_update(optimizer)
-    moments = optimizer.init({name: value for name, value in current.items() if name not in frozen})
+    memory = Memory(optimizer.init({name: value for name, value in current.items() if name not in frozen}))
 
-    def step(current: Params, moments: Any, batch: Any, goal: Any, key: Any) -> tuple[EPGradient, Params, Params, Any]:
+    def step(
+        current: Params, memory: Memory, batch: Any, goal: Any, key: Any
+    ) -> tuple[EPGradient, Params, Params, Memory]:
         out = ep_gradient(
-            system, current, nudge, goal, solver=solver, scheme=scheme, inputs=batch, key=key, throw=False
-        )
+            system, current, nudge, goal, solver=solver, scheme=scheme, inputs=batch, init=memory.free, key=key,
+            throw=False,
+        )  # fmt: skip
         trained = {name: value for name, value in current.items() if name not in frozen}
         grad = {name: out.grad[name] for name in trained}
         if out.status > tolerate:
-            return out, grad, current, moments
-        moved, moments = update(grad, moments, trained)
-        return out, grad, current | {name: np.asarray(value) for name, value in moved.items()}, moments
+            return out, grad, current, memory
+        moved, moments = update(grad, memory.optimizer, trained)
+        updated = current | {name: np.asarray(value) for name, value in moved.items()}
+        return out, grad, updated, Memory(moments, out.free if solver.carries else None)
 
     kept = None
     if checkpoint is not None:
@@ -169,7 +184,7 @@ def fit(
         }  # fmt: skip
         kept = Checkpoint(checkpoint, known | dict(identity or {}), resume=resume)
     return run_epochs(
-        step, moments, system, current, nudge, data, solver,
+        step, memory, system, current, nudge, data, solver,
         epochs=epochs, batch_size=batch_size, validation=validation, metric=metric, patience=patience,
         tolerate=tolerate, seed=seed, progress=progress, callback=callback, checkpoint=kept,
     )  # fmt: skip
@@ -195,8 +210,8 @@ def _compiled_update(optimizer: Any) -> Callable[..., Any]:
 
 
 def run_epochs(
-    step: Callable[[Params, Any, Any, Any, Any], tuple[Any, Params, Params, Any]],
-    memory: Any,
+    step: Callable[[Params, Memory, Any, Any, Any], tuple[Any, Params, Params, Memory]],
+    memory: Memory,
     system: AbstractSystem,
     current: Params,
     nudge: AbstractNudge,
@@ -219,7 +234,7 @@ def run_epochs(
     Args:
         step: `step(params, memory, inputs, targets, key)` -> (result with `.loss` and `.status`, gradient, new parameters,
             new memory).
-        memory: what the updates need of earlier steps (the state of the optimizer).
+        memory: what the first step is given.
         batch_size: samples a step; None gives `step` one sample at a time, without a batch axis.
     """
     inputs, targets = (None, None) if data is None else _check_data(data, "data", system)
@@ -234,7 +249,8 @@ def run_epochs(
 
     def content() -> dict[str, Any]:
         records.seconds = time.perf_counter() - started
-        return {"params": current, "memory": memory, "records": records.plain(), "shuffled": shuffled}
+        kept = {"params": current, "memory": memory.optimizer, "records": records.plain(), "shuffled": shuffled}
+        return kept if memory.free is None else kept | {"free": memory.free}
 
     if checkpoint is not None:
         checkpoint.keep(content, now=True)  # what cannot be written is refused before any work
@@ -270,13 +286,15 @@ def run_epochs(
     return records.history(current, seed)
 
 
-def _restored(found: dict[str, Any], fresh: Any) -> tuple[Params, Any, Records, Any]:
-    """Parameters, the optimizer's state (of the types of a `fresh` one), record, and the state of the shuffling."""
+def _restored(found: dict[str, Any], fresh: Memory) -> tuple[Params, Memory, Records, Any]:
+    """Parameters, memory (the optimizer's state of the types of a `fresh` one), record, and the state of the shuffling."""
     jax = jax_float64()
-    if jax.tree.structure(found["memory"]) != jax.tree.structure(fresh):
+    if jax.tree.structure(found["memory"]) != jax.tree.structure(fresh.optimizer):
         raise ValueError("Argument `optimizer` is another one than that of the checkpoint.")
-    memory = jax.tree.map(lambda new, old: jax.numpy.asarray(new, np.asarray(old).dtype), found["memory"], fresh)
-    return found["params"], memory, Records.from_plain(found["records"]), found["shuffled"]
+    memory = jax.tree.map(
+        lambda new, old: jax.numpy.asarray(new, np.asarray(old).dtype), found["memory"], fresh.optimizer
+    )
+    return found["params"], Memory(memory, found.get("free")), Records.from_plain(found["records"]), found["shuffled"]
 
 
 def _progress_bar(epochs: int, records: Records, progress: bool | None) -> Any:

@@ -98,6 +98,7 @@ class VariationalMonteCarlo(AbstractSolver):
     analytic: ClassVar[bool] = False
     responds: ClassVar[bool] = True
     stochastic: ClassVar[bool] = True
+    carries: ClassVar[bool] = True
 
     def __init__(
         self,
