@@ -89,7 +89,10 @@ def two_sided_loss(machine: Machine, params: Params, sample: np.ndarray, goal: n
     driven = machine.system.with_inputs(sample)
     free = qp.equilibrate(driven, params)
     term = machine.cost.term(free.state, goal)
-    high, low = (float(qp.equilibrate(driven.nudged(term, b), params, init=free).energy) for b in (machine.beta / 2, -machine.beta / 2))
+    high, low = (
+        float(qp.equilibrate(driven.nudged(term, b), params, init=free).energy)
+        for b in (machine.beta / 2, -machine.beta / 2)
+    )
     return (high - low) / machine.beta
 
 
@@ -153,12 +156,15 @@ def check(results: dict[str, Any], shrink: float) -> None:
 
 def table(results: dict[str, Any]) -> str:
     """Results as text."""
-    return "\n".join(
-        f"{name}: slope {f['slope']:.3f}, test loss {f['test loss before']:.4f} -> {f['test loss after']:.2g}, off by "
-        f"{f['test outputs off by']:.3f}, accuracy {f['test accuracy']}, largest rise {f['largest rise of the two-sided loss']:.1e}, {f['steps by status']}, "
-        f"{f['cpu seconds']} s CPU"
-        for name, f in results["machines"].items()
-    )
+    lines = []
+    for name, found in results["machines"].items():
+        losses = f"{found['test loss before']:.4f} -> {found['test loss after']:.2g}"
+        rise = f"{found['largest rise of the two-sided loss']:.1e}"
+        lines.append(
+            f"{name}: slope {found['slope']:.3f}, test loss {losses}, off by {found['test outputs off by']:.3f}, accuracy "
+            f"{found['test accuracy']}, largest rise {rise}, {found['steps by status']}, {found['cpu seconds']} s CPU"
+        )
+    return "\n".join(lines)
 
 
 def draw(results: dict[str, Any]) -> None:
