@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ORDERS = {"one_sided": 1, "centered": 2, "richardson": 4}
-_BELOW = 2.2  # factor by which a triangle stands below its curve
+_BESIDE = 2.2  # factor by which a triangle stands off its curve
 _WIDTH, _HEIGHT = 0.5, 2.0  # decades at most
 
 
@@ -26,7 +26,7 @@ def error_vs_beta(
     floor: ArrayLike | None = None,
     orders: Mapping[str, int] | None = None,
 ) -> "Axes":
-    """Error of the gradient against the nudge strength, log-log, with a triangle of slope `order` below every curve.
+    """Error of the gradient against the nudge strength, log-log, with a triangle of slope `order` beside every curve.
 
     Args:
         betas: nudge strengths, shape (n,).
@@ -42,22 +42,25 @@ def error_vs_beta(
     """
     ax, betas = axes_or_new(ax), np.asarray(betas, dtype=float)
     known = _ORDERS if orders is None else orders
-    for (name, values), colour, marker in zip(errors_by_scheme.items(), cycle(COLOURS), cycle(MARKERS), strict=False):
-        errors = np.asarray(values, dtype=float)
+    curves = {name: np.asarray(values, dtype=float) for name, values in errors_by_scheme.items()}
+    highest = max(curves, key=lambda name: curves[name][np.argmax(betas)]) if len(curves) > 1 else None
+    for (name, errors), colour, marker in zip(curves.items(), cycle(COLOURS), cycle(MARKERS), strict=False):
         ax.loglog(betas, errors, marker=marker, color=colour, label=name.replace("_", "-"), lw=1.5, ms=5)
         if name in known:
-            _slope_triangle(ax, betas, errors, known[name], colour)
+            _slope_triangle(ax, betas, errors, known[name], colour, above=name == highest)
     if floor is not None:
         ax.loglog(betas, np.broadcast_to(floor, betas.shape), color=GREY, ls=":", label="solver's residual")
     ax.set(xlabel=r"nudge strength $\beta$", ylabel="relative error of the gradient")
+    if highest in known:
+        ax.set_ylim(top=2.5 * ax.get_ylim()[1])  # room for its triangle
     ax.grid(which="major", color="0.92", lw=0.8)
     ax.set_axisbelow(True)
     ax.legend(frameon=False)
     return ax
 
 
-def _slope_triangle(ax: "Axes", betas: np.ndarray, errors: np.ndarray, order: int, colour: str) -> None:
-    """A right triangle whose long side has the slope `order`, below the upper end of a curve: 1 across, `order` up."""
+def _slope_triangle(ax: "Axes", betas: np.ndarray, errors: np.ndarray, order: int, colour: str, *, above: bool) -> None:
+    """A right triangle whose long side has the slope `order`, beside the upper end of a curve: 1 across, `order` up."""
     rows = np.argsort(betas)[-max(2, len(betas) // 2) :]
     b, e = betas[rows], errors[rows]
     if not np.all(np.isfinite(e) & (e > 0)) or b[0] <= 0:
@@ -65,9 +68,15 @@ def _slope_triangle(ax: "Axes", betas: np.ndarray, errors: np.ndarray, order: in
     width = min(0.4 * np.log10(b[-1] / b[0]), _WIDTH, _HEIGHT / order)
     middle = 10 ** (np.log10(b[-1]) - 0.9 * width)
     left, right = middle / 10 ** (width / 2), middle * 10 ** (width / 2)
-    top = np.exp(np.interp(np.log(right), np.log(b), np.log(e))) / _BELOW
+    curve = np.exp(np.interp(np.log(right), np.log(b), np.log(e)))
+    top = curve * _BESIDE if above else curve / _BESIDE
     bottom = top * (left / right) ** order
-    ax.fill([left, right, right], [bottom, bottom, top], fc=colour, ec=colour, alpha=0.25, lw=1, gid="slope")
+    corner = (left, top) if above else (right, bottom)
+    ax.fill(
+        *zip((left, bottom), corner, (right, top), strict=True), fc=colour, ec=colour, alpha=0.25, lw=1, gid="slope"
+    )
     style: dict[str, Any] = {"textcoords": "offset points", "color": colour, "fontsize": 9}
-    ax.annotate("1", (middle, bottom), xytext=(0, -3), ha="center", va="top", **style)
-    ax.annotate(f"{order}", (right, np.sqrt(top * bottom)), xytext=(4, 0), ha="left", va="center", **style)
+    sign = 1 if above else -1
+    vertical: dict[str, Any] = {"xytext": (-4 * sign, 0), "ha": "right" if above else "left", "va": "center"}
+    ax.annotate("1", (middle, corner[1]), xytext=(0, 3 * sign), ha="center", va="bottom" if above else "top", **style)
+    ax.annotate(f"{order}", (corner[0], np.sqrt(top * bottom)), **vertical, **style)
