@@ -3,8 +3,8 @@
 python classical/training_methods.py            # ten networks of each kind, half a minute
 python classical/training_methods.py --quick    # two of each, compared with the claims
 
-After Momeni et al., arXiv:2406.03372 (2024). A device has couplings that are off from what it is told by a few per cent, unknown
-to all. An experiment is one equilibrium at which all forces or outputs are read, without noise. What runs on the device alone
+After Momeni et al., arXiv:2406.03372 (2024). A device has couplings that are off from what it is told by a few per cent,
+unknown to all. An experiment is one equilibrium at which all forces or outputs are read, without noise. What runs on the device alone
 (equilibrium propagation, coupled learning, finite differences, simultaneous perturbation) does not care; physics-aware training
 (Wright et al., Nature 601, 549, 2022) takes the outputs from the device and derivatives from the model that is off; the model
 alone takes both from it. Errors are relative to the device's exact gradient, of the squared error of its outputs.
@@ -57,7 +57,13 @@ class Lab(NamedTuple):
     @property
     def on_device(self) -> dict[str, Any]:
         """The arguments of the estimators."""
-        return {"system": self.system, "params": self.device, "nudge": self.cost, "target": self.target, "solver": self.solver}
+        return {
+            "system": self.system,
+            "params": self.device,
+            "nudge": self.cost,
+            "target": self.target,
+            "solver": self.solver,
+        }
 
     @property
     def size(self) -> int:
@@ -66,7 +72,7 @@ class Lab(NamedTuple):
 
 
 def elastic(seed: int) -> Lab:
-    """Sixteen nodes on a lattice that is out of order; stiffnesses and rest lengths bring two of them to where they are wanted."""
+    """Sixteen nodes on a lattice out of order; stiffnesses and rest lengths bring two of them to where they are wanted."""
     rng = np.random.default_rng(seed)
     sites = np.stack(np.meshgrid(np.arange(4.0), np.arange(4.0), indexing="ij"), axis=-1).reshape(-1, 2)
     sites += 0.1 * rng.normal(size=sites.shape)
@@ -201,12 +207,17 @@ def check(results: dict[str, Any]) -> None:
 
 def table(results: dict[str, Any]) -> str:
     """Results as text."""
-    lines = [f"{'':<20}" + "".join(f"{kind:>34}" for kind in results), f"{'':<20}" + f"{'experiments, error, 1 - cosine':>34}" * 3]
+    lines = [
+        f"{'':<20}" + "".join(f"{kind:>34}" for kind in results),
+        f"{'':<20}" + f"{'experiments, error, 1 - cosine':>34}" * 3,
+    ]
     for name in METHODS:
         cells = []
         for found in results.values():
             at = found.get(name)
-            cells.append("none" if at is None else f"{at['experiments']:.0f}   {at['error']:.1e}   {at['1 - cosine']:.1e}")
+            cells.append(
+                "none" if at is None else f"{at['experiments']:.0f}   {at['error']:.1e}   {at['1 - cosine']:.1e}"
+            )
         lines.append(f"{name:<20}" + "".join(f"{cell:>34}" for cell in cells))
     return "\n".join(lines)
 
