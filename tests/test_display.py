@@ -2,6 +2,7 @@
 
 import re
 import time
+import tracemalloc
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -44,14 +45,71 @@ def test_every_kind_of_system_shows_itself(system: object):
     assert shown(system)["parameters"]
 
 
-def test_a_large_network_is_shown_at_once():
-    net = qp.TransverseFieldIsing(40, [(i, j) for i in range(40) for j in range(i)])
+LARGE = qp.TransverseFieldIsing(40, [(i, j) for i in range(40) for j in range(i)])
+MANY = {"J": np.linspace(0.1, 1.0, 780), "h": np.full(40, 0.3), "g": np.ones(40)}
+
+
+@pytest.mark.parametrize("what", [LARGE, LARGE.pauli_sum(MANY)], ids=["network", "Hamiltonian"])
+def test_what_has_2_to_the_40_levels_is_shown_at_once(what: object):
+    """At most 10 ms of this process and 1 MB: no array over the levels, no solve."""
     times = []
     for _ in range(5):
-        began = time.perf_counter()
-        net._repr_html_()
-        times.append(time.perf_counter() - began)
+        began = time.process_time()
+        what._repr_html_()  # type: ignore[attr-defined]
+        times.append(time.process_time() - began)
     assert min(times) < 0.01
+    tracemalloc.start()
+    try:
+        what._repr_html_()  # type: ignore[attr-defined]
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_hamiltonian_is_a_table_and_a_short_one_its_formula():
+    rows = shown(LARGE.pauli_sum(MANY))
+    assert (rows["strings"], rows["sites"]) == ("860", "40")
+    assert rows["memory of a state vector"] == "8.0 TiB"
+    assert rows["terms"].startswith("-0.3 * Z0 - 0.3 * Z1 - 0.1 * Z0 Z1")
+    assert rows["terms"].endswith(" + 854 more")
+    assert qp.Z(0)._repr_html_() is None
+    assert "Z" in qp.Z(0)._repr_latex_()
+
+
+def test_states_show_what_they_hold_and_how_much_of_it():
+    ground = qp.equilibrate(CHAIN, PARAMS)
+    rows = shown(ground.state)
+    assert (rows["sites"], rows["amplitudes"], rows["memory"]) == ("3", "(8,) float64", "64.0 B")
+    chain = qp.TransverseFieldIsing(3, [(0, 1), (1, 2)])
+    thermal = shown(qp.equilibrate(chain, PARAMS, solver=qp.GibbsState(1.0)).state)
+    assert (thermal["temperature"], thermal["vectors"]) == ("1.0", "(8, 8) float64")
+    springs = qp.HarmonicNetwork(2, [(0, 1)])
+    assert float(shown(qp.equilibrate(springs, springs.init_params(0)).state)["memory"].split()[0]) > 0
+    net = qp.classical.FlowNetwork(3, [(0, 1), (1, 2)], driven=[0], grounded=[2])
+    resting = qp.equilibrate(net, {"k": [1.0, 2.0]}, inputs=[1.0], solver=net.default_solver())
+    assert shown(resting.state)["memory"].endswith(" B")
+
+
+def test_every_state_that_can_be_saved_shows_itself():
+    from importlib import import_module
+
+    from qeqprop.storage import _CLASSES
+
+    classes = {name: getattr(import_module(f"qeqprop.{module}"), name) for name, module in _CLASSES.items()}
+    states = {name: cls for name, cls in classes.items() if hasattr(cls, "expect_all")}
+    assert len(states) > 12
+    assert [name for name, cls in states.items() if not hasattr(cls, "_repr_html_")] == []
+
+
+def test_checks_and_response_matrices_show_their_verdict_and_size():
+    chain = qp.TransverseFieldIsing(3, [(0, 1), (1, 2)])
+    check = shown(qp.check_gradient(chain, PARAMS, qp.ObservableCost(qp.Z(2))))
+    assert (check["verdict"], check["status"], check["parameters"]) == ("agrees", "ok", "J (2,), h (3,), g (3,)")
+    assert float(check["distance from linear response"].split()[0]) < 1e-5
+    matrix = qp.response_matrix(chain, PARAMS, [qp.Z(0), qp.Z(2)])
+    rows = shown(matrix)
+    assert (rows["observables"], rows["parameters"], rows["status"]) == ("2", "J (2,), h (3,), g (3,)", "ok")
+    assert rows["memory"] == f"{3 * 2 * 8 * 8:.1f} B"
 
 
 def test_results_show_status_and_memory():

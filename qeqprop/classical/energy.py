@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.graph import Edges
 from ..core.module import AbstractModule
@@ -46,6 +47,8 @@ class PointState(AbstractModule):
     position: np.ndarray
     curvature: Any = None
     batched: bool = eqx.field(static=True, default=False)
+
+    _repr_html_ = display.of_state
 
     def expect(self, observable: Any) -> Estimate:
         """The value of an observable at this point, e.g. of `Coordinates([0, 3])`."""

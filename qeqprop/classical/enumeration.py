@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import numpy as np
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from ..core.scheme import AbstractScheme, LinearResponse
@@ -43,6 +44,8 @@ class EnumeratedState(AbstractModule):
     level: tuple[float, float]
     spins: np.ndarray
     correlations: np.ndarray
+
+    _repr_html_ = display.of_state
 
     @property
     def n_sites(self) -> int:

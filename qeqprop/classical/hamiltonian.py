@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.module import AbstractModule
@@ -43,6 +44,8 @@ class EchoState(AbstractModule):
     momentum: np.ndarray
     origin: np.ndarray
     impulse: np.ndarray
+
+    _repr_html_ = display.of_state
 
     def expect(self, observable: Any) -> Estimate:
         """The value of an observable on this trajectory, e.g. of `Coordinates([0, 3])`, two points in time."""

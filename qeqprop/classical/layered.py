@@ -9,6 +9,7 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
@@ -37,6 +38,8 @@ class LayeredState(AbstractModule):
     batched: bool = eqx.field(static=True)
     reaction: np.ndarray | None = None
     pull: np.ndarray | None = None
+
+    _repr_html_ = display.of_state
 
     @property
     def position(self) -> np.ndarray:

@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core import display
 from ..core.estimate import Estimate, zeros
 from ..core.module import AbstractModule
 from ..core.system import AbstractSystem, Params, replaced, unchangeable
@@ -59,6 +60,8 @@ class LayeredActivities(AbstractModule):
     layers: tuple[np.ndarray, ...]
     batched: bool = eqx.field(static=True)
     known: Known | None = None
+
+    _repr_html_ = display.of_state
 
     @property
     def rows(self) -> list[np.ndarray]:

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from .spin_products import product_table
@@ -27,6 +28,8 @@ class SpinEnsemble(AbstractModule):
 
     spins: np.ndarray
     seed: tuple[int, ...] = eqx.field(static=True, default=())
+
+    _repr_html_ = display.of_state
 
     def __check_init__(self) -> None:
         if np.ndim(self.spins) not in (3, 4):

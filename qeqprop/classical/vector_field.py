@@ -8,6 +8,7 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
@@ -32,6 +33,8 @@ class FieldState(AbstractModule):
 
     position: np.ndarray
     origin: np.ndarray
+
+    _repr_html_ = display.of_state
 
     def expect(self, observable: Any) -> Estimate:
         """The value of an observable at this point, e.g. of `Coordinates([0, 3])`."""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import display
 from .estimate import Estimate, combine
 from .gradient import EPGradient, Problem, ep_gradient, mean_loss
 from .module import AbstractModule
@@ -152,6 +153,8 @@ class GradientCheck(AbstractModule):
     tolerances: dict[str, float]
     agrees: bool
     vanishes: bool
+
+    _repr_html_ = display.of_check
 
     def __repr__(self) -> str:
         verdict = "VANISHES within its errors" if self.vanishes else "AGREES" if self.agrees else "DISAGREES"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from . import display
 from .estimate import Estimate, format_uncertain
 from .gradient import Problem, check_scheme, differentiate
 from .module import AbstractModule
@@ -55,6 +56,8 @@ class ResponseMatrix(AbstractModule):
     solver: Any
     free: Equilibrium
     status: Status
+
+    _repr_html_ = display.of_responses
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ import numba
 import numpy as np
 import scipy.linalg
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from .jordan_wigner import Bilinears, fermion_table
@@ -47,6 +48,8 @@ class AbstractFermionState(AbstractModule):
 
     order: eqx.AbstractVar[tuple[int, ...]]
     parity: eqx.AbstractVar[int]
+
+    _repr_html_ = display.of_state
 
     @property
     def n_sites(self) -> int:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import numpy as np
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from ..core.scheme import LinearResponse, Stencil
@@ -28,6 +29,8 @@ class FockState(AbstractModule):
 
     basis: FockBasis = eqx.field(static=True)
     state: Any
+
+    _repr_html_ = display.of_state
 
     def expect(self, observable: Quadratic | MatrixOperator) -> Estimate:
         """<O>, exact within the truncated space."""

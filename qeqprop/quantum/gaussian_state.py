@@ -8,6 +8,7 @@ import equinox as eqx
 import numpy as np
 import scipy.sparse as sp
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from .quadratic import Half, Quadratic, halves
@@ -28,6 +29,8 @@ class AbstractGaussianState(AbstractModule):
     components: eqx.AbstractVar[int]
     mean: eqx.AbstractVar[np.ndarray]
     momentum: eqx.AbstractVar[np.ndarray]
+
+    _repr_html_ = display.of_state
 
     @abc.abstractmethod
     def position_covariances(self, i: np.ndarray, j: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from .gaussian_state import AbstractGaussianState, GaussianState
@@ -67,6 +68,8 @@ class MeasuredOscillators(AbstractModule):
     momenta: np.ndarray
     prepared: Any
     exact_outputs: bool = eqx.field(static=True)
+
+    _repr_html_ = display.of_state
 
     @property
     def shots(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from .commuting import String, basis_of, covers, read_table
@@ -37,6 +38,8 @@ class MeasuredState(AbstractModule):
     rates: np.ndarray | None
     prepared: Any
     exact_outputs: bool = eqx.field(static=True)
+
+    _repr_html_ = display.of_state
 
     @property
     def shots(self) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import numpy as np
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.memory import check_memory
 from ..core.module import AbstractModule
@@ -46,6 +47,8 @@ class MatrixProductState(AbstractModule):
     order: tuple[int, ...] = eqx.field(static=True)
     tensors: tuple[np.ndarray, ...]
     schmidt: tuple[np.ndarray, ...]
+
+    _repr_html_ = display.of_state
 
     @classmethod
     def product(cls, spins: Sequence[np.ndarray], order: Sequence[int] | None = None) -> "MatrixProductState":

@@ -15,6 +15,7 @@ import numbers
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from qeqprop.core import display
 from qeqprop.quantum import conversion
 
 _IMAGINARY_POWERS = (1, 1j, -1, -1j)
@@ -281,6 +282,10 @@ class PauliSum:
     def __repr__(self) -> str:
         shown = conversion.write_terms(self._terms[:_SHOWN_STRINGS])
         return shown if len(self) <= _SHOWN_STRINGS else f"{shown} ... ({len(self)} strings)"
+
+    def _repr_html_(self) -> str | None:
+        """A table for Jupyter; None where the formula (`_repr_latex_`) shows all strings."""
+        return display.of_operator(self) if len(self) > _SHOWN_STRINGS else None
 
     def _repr_latex_(self) -> str:
         shown = conversion.write_latex(self._terms[:_SHOWN_STRINGS])

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import numpy as np
 
+from ..core import display
 from ..core.estimate import Estimate, combine
 from ..core.module import AbstractModule
 from .pauli import PauliSum
@@ -43,6 +44,8 @@ class SampledThermalState(AbstractModule):
     energies: np.ndarray
     basis: np.ndarray
     seed: np.ndarray
+
+    _repr_html_ = display.of_state
 
     def probes(self) -> Probes:
         """The vectors before evolution."""

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from .batch import MAX_BITS, batch_moments
@@ -36,6 +37,8 @@ class PureState(AbstractModule):
 
     n_sites: int = eqx.field(static=True)
     amplitudes: np.ndarray
+
+    _repr_html_ = display.of_state
 
     def expect(self, observable: Any) -> Estimate:
         """<psi|O|psi>, exact; with the batch axis of the state.
@@ -101,6 +104,8 @@ class BilinearState(AbstractModule):
 
     n_sites: int = eqx.field(static=True)
     amplitudes: np.ndarray
+
+    _repr_html_ = display.of_state
 
     def expect(self, observable: PauliSum) -> Estimate:
         """psi^T O psi, complex."""

@@ -9,6 +9,7 @@ import scipy.linalg
 import scipy.sparse as sp
 import scipy.special
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.memory import check_memory, format_bytes
 from ..core.module import AbstractModule
@@ -49,6 +50,8 @@ class ThermalState(AbstractModule):
     vectors: np.ndarray
     probabilities: np.ndarray
     density: np.ndarray
+
+    _repr_html_ = display.of_state
 
     def expect(self, observable: Any) -> Estimate:
         """tr(rho O), exact.

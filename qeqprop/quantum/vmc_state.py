@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.precision import jax_float64
 from ..core.system import replaced
@@ -47,6 +48,8 @@ class VariationalState(eqx.Module):
     reference: Any = None
     fits: Any = None
     controls: Controls | None = None
+
+    _repr_html_ = display.of_state
 
     @property
     def log_psi(self) -> Callable[[Any, Any], Any]:
