@@ -4,10 +4,11 @@ python classical/training_methods.py            # ten networks of each kind, hal
 python classical/training_methods.py --quick    # two of each, compared with the claims
 
 After Momeni et al., arXiv:2406.03372 (2024). A device has couplings that are off from what it is told by a few per cent,
-unknown to all. An experiment is one equilibrium at which all forces or outputs are read, without noise. What runs on the device alone
-(equilibrium propagation, coupled learning, finite differences, simultaneous perturbation) does not care; physics-aware training
-(Wright et al., Nature 601, 549, 2022) takes the outputs from the device and derivatives from the model that is off; the model
-alone takes both from it. Errors are relative to the device's exact gradient, of the squared error of its outputs.
+unknown to all. An experiment is one equilibrium at which all forces or outputs are read, without noise. What runs on the
+device alone (equilibrium propagation, coupled learning, finite differences, simultaneous perturbation) does not care;
+physics-aware training (Wright et al., Nature 601, 549, 2022) takes the outputs from the device and derivatives from the model
+that is off; the model alone takes both from it. Errors are relative to the device's exact gradient, of the squared error of
+its outputs.
 """
 
 import argparse
