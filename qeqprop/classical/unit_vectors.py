@@ -30,8 +30,10 @@ class Circle(AbstractActivation):
         lies below its tangent.
         """
         jnp = jax_float64().numpy
-        stiffness = jnp.broadcast_to(stiffness, at.shape)
-        wanted = field - (stiffness - stiffness.max(axis=AXIS, keepdims=True)) * at
+        wanted = field
+        if jnp.ndim(stiffness):  # it may be another one for each component
+            stiffness = jnp.broadcast_to(stiffness, at.shape)
+            wanted = field - (stiffness - stiffness.max(axis=AXIS, keepdims=True)) * at
         size = jnp.sqrt((wanted**2).sum(axis=AXIS, keepdims=True))
         return jnp.where(size > 0, wanted / jnp.where(size > 0, size, 1), at)  # without a field it stays
 
