@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from .state_cost import Coordinates
@@ -26,6 +27,8 @@ class PointEnsemble(AbstractModule):
     position: np.ndarray
     starts: int = eqx.field(static=True)
     batched: bool = eqx.field(static=True)
+
+    _repr_html_ = display.of_state
 
     def expect(self, observable: Any) -> Estimate:
         """The mean of an observable, e.g. of `Coordinates([0, 3])`."""

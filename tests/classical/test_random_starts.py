@@ -66,6 +66,17 @@ def test_the_same_seed_gives_the_same_starts_and_another_others():
     np.testing.assert_array_equal(first[:, :2], np.tile([0.3, 0.1], (R, 1)))  # the driven ones are not drawn
 
 
+def test_gradients_from_random_starts_are_saved(tmp_path):
+    net, params, _ = glass()
+    out = qp.ep_gradient(net, params, COST, [0.1, 0.2], inputs=[0.3, 0.1], solver=RandomStarts(4), key=0)
+    known = qp.load(qp.save(tmp_path / "many.npz", out))
+    np.testing.assert_array_equal(known.grad["J"], out.grad["J"])
+    np.testing.assert_array_equal(known.stderr["J"], out.stderr["J"])
+    assert repr(known.free.state) == repr(out.free.state) == "PointEnsemble(4 starts, coordinates (10,))"
+    assert repr(known.solver) == repr(out.solver)
+    assert "PointEnsemble" in out.free.state._repr_html_()
+
+
 def test_systems_without_inputs_have_random_starts_too():
     wells = EnergySystem(lambda p, s, x: ((s**2 - 1) ** 2).sum() / 4 - p["f"] @ s, (1,), {"f": (1,)})
     out = qp.ep_gradient(
