@@ -21,12 +21,14 @@ from qeqprop.classical import DeepResistiveNetwork, DiodeModel, ShockleyNetwork,
 from qeqprop.classical.spice import circuit_of, run_ngspice
 
 HERE = Path(__file__).parent
-SIZES, VOLTAGE_GAIN, INPUT_GAIN = (784, 100, 10), 4.0, 60.0
+SIZES, VOLTAGE_GAIN, INPUT_GAIN = (784, 100, 10), 4.0, 100.0
 EMISSIONS = (1e-4, 1e-3, 1e-2, 1e-1)
 GAMMAS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
 SATURATION = 1e-9
 """In amperes. A diode that conducts I stands at n V_T ln(I/I_s), here some 50 microvolts at n = 1e-4; it hardly leaks."""
-BATCH, RATES = 100, (0.02, 0.03, 0.04, 0.06)
+BATCH = 100
+SETTINGS = tuple((gain, rates) for gain in (60.0, INPUT_GAIN) for rates in ((0.04, 0.04), (0.03, 0.06)))
+"""To choose from: the input gain, and the rates of both layers in units of their conductances."""
 Arrays = dict[str, np.ndarray]
 Data = tuple[np.ndarray, ...]
 
@@ -47,21 +49,28 @@ def images() -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarra
     return (inputs[:4000], targets[:4000]), (inputs[4000:], targets[4000:])
 
 
-def optimizer(net: DeepResistiveNetwork, rate: float, steps: int) -> optax.GradientTransformation:
-    """Adam with a rate in units of every layer's conductances, which stay non-negative."""
-    rates = {name: rate / shape[0] for name, shape in net.param_shapes.items()}
-    adams = {name: optax.adam(optax.cosine_decay_schedule(r, steps), b2=0.99) for name, r in rates.items()}
-    chain = optax.chain(optax.multi_transform(adams, {name: name for name in rates}), optax.keep_params_nonnegative())
+def optimizer(net: DeepResistiveNetwork, rates: tuple[float, float], steps: int) -> optax.GradientTransformation:
+    """Adam with rates in units of every layer's conductances, which stay non-negative."""
+    shapes = net.param_shapes
+    adams = {
+        name: optax.adam(optax.cosine_decay_schedule(rate / shapes[name][0], steps), b2=0.99)
+        for name, rate in zip(shapes, rates, strict=True)
+    }
+    chain = optax.chain(optax.multi_transform(adams, {name: name for name in adams}), optax.keep_params_nonnegative())
     return optax.GradientTransformation(chain.init, jax.jit(chain.update))
 
 
 def trained(
-    epochs: int, train: Data, held_out: Data, rate: float = RATES[2]
+    epochs: int,
+    train: Data,
+    held_out: Data,
+    gain: float = SETTINGS[-1][0],
+    rates: tuple[float, float] = SETTINGS[-1][1],
 ) -> tuple[DeepResistiveNetwork, Arrays, dict[str, float]]:
     """A network trained by equilibrium propagation, with its error on held-out images and its CPU time an epoch."""
-    net = DeepResistiveNetwork(SIZES, voltage_gain=VOLTAGE_GAIN, input_gain=INPUT_GAIN)
+    net = DeepResistiveNetwork(SIZES, voltage_gain=VOLTAGE_GAIN, input_gain=gain)
     cost = StateCost(squared_error, net.outputs)
-    adam = optimizer(net, rate, epochs * len(train[0]) // BATCH)
+    adam = optimizer(net, rates, epochs * len(train[0]) // BATCH)
     started = time.process_time()
     history = qp.fit(
         net, net.init_params(0), cost, train, optimizer=adam, epochs=epochs, batch_size=BATCH, progress=False
@@ -71,11 +80,11 @@ def trained(
     return net, history.params, {"error": 1 - qp.accuracy(found, held_out[1]), "CPU seconds an epoch": seconds}
 
 
-def validation_errors(epochs: int, train: Data) -> dict[float, float]:
-    """The error on the last fifth of the training images after a training on the others, for every rate."""
+def validation_errors(epochs: int, train: Data) -> list[float]:
+    """The error on the last fifth of the training images after a training on the others, for all settings."""
     kept = 4 * len(train[0]) // 5
     first, last = tuple(part[:kept] for part in train), tuple(part[kept:] for part in train)
-    return {rate: trained(epochs, first, last, rate)[2]["error"] for rate in RATES}
+    return [trained(epochs, first, last, *setting)[2]["error"] for setting in SETTINGS]
 
 
 # --- beside ngspice ---------------------------------------------------------------------------------------------------
@@ -180,14 +189,14 @@ def slope(x: tuple[float, ...], y: list[float]) -> float:
 
 
 def study(epochs: int, n_train: int, n_images: int, *, whole: bool) -> dict[str, Any]:
-    """All results. The rate is chosen on a part of the training images; the test images are used once."""
+    """All results. The settings are chosen on a part of the training images; the test images are used once."""
     (inputs, targets), test = images()
     train = inputs[:n_train], targets[:n_train]
-    choice = validation_errors(epochs, train) if whole else {RATES[2]: np.nan}
-    net, params, training = trained(epochs, train, test, min(choice, key=choice.__getitem__))
+    choice = validation_errors(epochs, train) if whole else []
+    net, params, training = trained(epochs, train, test, *SETTINGS[int(np.argmin(choice)) if choice else -1])
     relu = relu_errors()
     return {
-        "validation": [[rate, error] for rate, error in choice.items()],
+        "validation": [{"settings": pair, "error": error} for pair, error in zip(SETTINGS, choice, strict=False)],
         "training": {"epochs": epochs, "images": n_train, **training},
         "classes": same_classes(net, params, test[0][:n_images]),
         "emission": emission_errors(net, params, test[0][0]),
@@ -210,9 +219,9 @@ def check(results: dict[str, Any]) -> None:
 def table(results: dict[str, Any]) -> str:
     """Results as text."""
     training, classes, seconds = (results[key] for key in ("training", "classes", "seconds an image"))
-    choice = ", ".join(f"{100 * error:.1f} % at {rate:g}" for rate, error in results["validation"])
+    choice = ", ".join(f"{100 * one['error']:.1f} % with {one['settings']}" for one in results["validation"])
     lines = [
-        f"validation error by the rate: {choice}",
+        f"validation error: {choice}",
         f"1568-100-10, {training['epochs']} epochs on {training['images']} MNIST images: test error "
         f"{100 * training['error']:.1f} %, {training['CPU seconds an epoch']:.2f} CPU seconds an epoch",
         f"ngspice gives the same class for {classes['same class']} of {classes['images']} images; error of the voltages, in "
