@@ -16,7 +16,6 @@ from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.system import AbstractSystem, Params, replaced
 from .spins import AbstractSpinSystem
 from .vmc_ansatz import check_vstate
-from .vmc_devices import check_single_process
 from .vmc_gauge import gauged
 from .vmc_phases import Phases
 from .vmc_relax import RelaxationOptions
@@ -69,7 +68,6 @@ class VariationalMonteCarlo(AbstractSolver):
         ValueError: the Hamiltonian is not stoquastic (the message names the terms), or has no off-diagonal part.
         TypeError: the system has no spins, or the model is complex.
         MemoryError: samples and parameters that do not fit.
-        RuntimeError: several processes were joined by `jax.distributed`.
 
     Example:
         >>> import qeqprop as qp
@@ -157,7 +155,6 @@ class VariationalMonteCarlo(AbstractSolver):
         """Relax and sample. A nudged system with `init` is a nudged phase of that free equilibrium; without a nudge
         `init` is a warm start (training, scans)."""
         started = time.perf_counter()
-        check_single_process()
         spins = _check_system(system)
         phases = Phases(self, spins, params, seed_sequence(key))
         if init is not None and not isinstance(init.state, VariationalState):

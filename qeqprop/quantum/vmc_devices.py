@@ -29,19 +29,14 @@ def chunk_size(numbers: int, most: int, budget: int | None = None) -> int:
     return 1 << max(held // max(numbers, 1), 1).bit_length() - 1
 
 
-def check_single_process() -> None:
-    """Refuse to run in one of several processes, which `jax.distributed.initialize()` has joined.
+def on_every_process(array: Any) -> Any:
+    """Samples that processes joined by `jax.distributed` share out, all of them on every one; others as they are."""
+    jax = jax_float64()
+    if jax.process_count() == 1:
+        return array
+    from jax.experimental.multihost_utils import process_allgather
 
-    Raises:
-        RuntimeError: with what fails, and what to do instead.
-    """
-    processes = jax_float64().process_count()
-    if processes > 1:
-        raise RuntimeError(
-            f"VariationalMonteCarlo runs in one process, over all of its devices, but jax.distributed has joined {processes}: "
-            "expectation values are read into NumPy, and a process can read the samples of its own devices only. Leave out "
-            "jax.distributed.initialize(), and spread independent runs over processes with qeqprop.scan."
-        )
+    return process_allgather(array, tiled=True)
 
 
 def sample_map(function: Callable[[Any], Any], sigma: Any, chunk: int) -> Any:
@@ -64,4 +59,7 @@ def sample_map(function: Callable[[Any], Any], sigma: Any, chunk: int) -> Any:
     filled = jnp.concatenate([sigma, jnp.broadcast_to(sigma[-1:], (-count % devices, *sigma.shape[1:]))])
     along = jax.sharding.PartitionSpec(AXIS)
     mapped = jax.shard_map(over_chunks, mesh=mesh, in_specs=along, out_specs=along, check_vma=False)(filled)
+    if jax.process_count() > 1:  # a process can read no others' share
+        everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        mapped = jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, everywhere), mapped)
     return jax.tree.map(lambda leaf: leaf[:count], mapped)

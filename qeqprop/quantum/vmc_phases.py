@@ -14,6 +14,7 @@ from ..core.system import Params, replaced
 from .spins import AbstractSpinSystem
 from .vmc_ansatz import check_vstate, even_under_flip, frozen_parameters, make_full_sum, make_sampled
 from .vmc_controls import LEAST_SAMPLES
+from .vmc_devices import on_every_process
 from .vmc_energy import Hamiltonian, Moments, moments, reflected_variance
 from .vmc_fit import nudged_state
 from .vmc_gauge import gauged, sign_gauge
@@ -125,7 +126,7 @@ class Phases:
 
     def _relaxed(self, vstate: Any, h: Hamiltonian, warm: bool, least_steps: int, had: int = 0) -> Relaxation:
         """`had`: steps taken before for the same Hamiltonian, of the `max_steps` that it gets."""
-        if had >= self.solver.options.max_steps > 0:
+        if had >= self.solver.options.max_steps:
             return Relaxation(had, np.nan, True)
         _check_memory(vstate)
         frozen = frozen_parameters(vstate) if even_under_flip(self.pauli) else None
@@ -211,7 +212,7 @@ def _check_memory(vstate: Any) -> None:
 def _measured(vstate: Any, gauge: np.ndarray) -> VariationalState:
     """The state with its samples; they are drawn here where the variables have changed."""
     jax_float64()
-    samples = vstate.samples if hasattr(vstate, "sampler") else vstate.hilbert.all_states()[None]
+    samples = on_every_process(vstate.samples) if hasattr(vstate, "sampler") else vstate.hilbert.all_states()[None]
     return VariationalState(vstate.hilbert.size, vstate, gauge, samples)
 
 

@@ -22,8 +22,13 @@ def plain_state(vstate: Any) -> dict[str, Any]:
     Raises:
         TypeError: its model is neither one of qeqprop's nor of NetKet's, or its sampler is none of NetKet's that draw
             spins by single and global flips or exactly.
+        RuntimeError: its chains are shared out over several processes.
     """
-    jax_float64()
+    if (processes := jax_float64().process_count()) > 1:
+        raise RuntimeError(
+            f"A variational state cannot be saved from {processes} processes joined by jax.distributed: each holds its own "
+            "chains only. Save the `variables`, which all have, and start from them in one process."
+        )
     import netket
 
     if vstate.hilbert != netket.hilbert.Spin(0.5, vstate.hilbert.size):

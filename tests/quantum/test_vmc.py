@@ -230,6 +230,14 @@ def test_only_our_own_models_are_saved(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_several_processes_do_not_save(free, tmp_path, monkeypatch):
+    import jax
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(RuntimeError, match="cannot be saved from 2 processes joined by"):
+        qp.save(tmp_path / "free", free)
+
+
 def test_an_inaccurate_gradient_warns_with_its_reason():
     poor = qp.VariationalMonteCarlo(n_samples=512, n_chains=32, model=MeanField(), v_score=1.0)
     with pytest.warns(qp.AccuracyWarning, match="V-score .* enlarge the ansatz"):

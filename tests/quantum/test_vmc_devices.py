@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -96,48 +97,100 @@ def test_any_number_of_samples_is_mapped():
     np.testing.assert_array_equal(values[1], 2 * np.arange(14.0).reshape(7, 2))
 
 
-def shared_out(folder):
-    """A gradient and a resumed state on the devices of this process, as plain numbers."""
-    net = qp.TransverseFieldIsing(4, EDGES[:3])
-    params = {"J": np.array([1.0, 0.8, 1.2]), "h": np.full(4, 0.5), "g": np.ones(4)}
-    solver = qp.VariationalMonteCarlo(n_samples=512, n_chains=32, max_steps=10)
-    out = qp.ep_gradient(net, params, qp.ObservableCost(qp.Z(0) * qp.Z(2)), solver=solver, key=1, throw=False)
+def shared_out():
+    """A state near the ground state, and its gradient on all devices of all processes. What is relaxed and how is NetKet's."""
+    net = qp.TransverseFieldIsing(3, EDGES[:2])
+    params = {"J": np.array([0.3, 0.2]), "h": np.full(3, 0.5), "g": np.ones(3)}
+    vstate = nk.vqs.MCState(
+        default_sampler(3, 32, False), default_model(3, net.edges), n_samples=512, seed=1, sampler_seed=2
+    )
+    product = {name: 0 * np.asarray(value) for name, value in vstate.parameters.items()}
+    product["field"] = np.full(3, 0.5 * np.arcsinh(0.5))  # the ground state at J = 0
+    vstate.parameters = product
+    solver = qp.VariationalMonteCarlo(state=vstate, max_steps=0)
+    return qp.ep_gradient(net, params, qp.ObservableCost(qp.Z(0) * qp.Z(2)), solver=solver, key=1, throw=False)
+
+
+def numbers(out):
+    """As plain numbers, and how the chains are shared out."""
     vstate = out.free.state.vstate
-    loaded = qp.load(qp.save(folder / "free", out.free)).state.vstate
     odd = jax.jit(lambda s: sample_map(lambda x: (x**2).sum(), s, 4))(np.arange(14.0).reshape(7, 2))
     return {
         "shares": [shard.data.shape[0] for shard in vstate.samples.addressable_shards],
-        "loaded shares": [shard.data.shape[0] for shard in loaded.samples.addressable_shards],
-        "resumed": bool((loaded.sample() == vstate.sample()).all()),
-        "grad": np.concatenate([out.grad[name] for name in params]).tolist(),
-        "stderr": np.concatenate([out.stderr[name] for name in params]).tolist(),
-        "odd": odd.tolist(),
+        "grad": np.concatenate(list(out.grad.values())).tolist(),
+        "stderr": np.concatenate(list(out.stderr.values())).tolist(),
+        "energy": [float(out.free.energy), float(out.free.energy.stderr)],
+        "odd": np.asarray(odd).tolist(),
     }
 
 
-def test_two_devices_give_the_gradient_of_one(tmp_path):
+def reloaded(out, folder):
+    """How a saved state is shared out, and whether it goes on with the same samples."""
+    loaded = qp.load(qp.save(folder / "free", out.free)).state.vstate
+    shares = [shard.data.shape[0] for shard in loaded.samples.addressable_shards]
+    return {"loaded shares": shares, "resumed": bool((loaded.sample() == out.free.state.vstate.sample()).all())}
+
+
+JOINED = """
+import json, runpy, sys, jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"localhost:{sys.argv[2]}", num_processes=2, process_id=int(sys.argv[3]))
+this = runpy.run_path(sys.argv[1])
+print(json.dumps(this["numbers"](this["shared_out"]())))
+"""
+"""Processes must be joined before NetKet is imported: it asks for the devices."""
+
+
+def started(*arguments, devices):
+    """Python with this file's environment."""
     environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
         "NETKET_NO_TIPS": "1",
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", __file__, str(tmp_path)],
-        capture_output=True, text=True, env=environment, timeout=300, check=False,
+    return subprocess.Popen(
+        [sys.executable, "-W", "error::UserWarning", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    one, two = shared_out(tmp_path), json.loads(done.stdout.splitlines()[-1])
+
+
+def finished(*processes):
+    """What they printed last."""
+    try:
+        ended = [process.communicate(timeout=500) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for process, (_, errors) in zip(processes, ended, strict=True):
+        assert process.returncode == 0, errors
+    return [json.loads(output.splitlines()[-1]) for output, _ in ended]
+
+
+def test_two_devices_and_two_processes_give_the_gradient_of_one(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    (two,) = finished(started(__file__, tmp_path, devices=2))
+    joined = finished(*(started("-c", JOINED, __file__, port, rank, devices=1) for rank in (0, 1)))
+    out = shared_out()
+    one = numbers(out) | reloaded(out, tmp_path)
     assert one["shares"] == one["loaded shares"] == [32]
     assert two["shares"] == two["loaded shares"] == [16, 16], "the chains were not shared out"
+    assert [process["shares"] for process in joined] == [[16], [16]]
     assert one["resumed"]
     assert two["resumed"]
-    assert one["odd"] == two["odd"]
-    grad, stderr = np.array(one["grad"]), np.array(one["stderr"])
-    assert np.linalg.norm(grad) > 0.1
-    assert np.all(np.abs(np.array(two["grad"]) - grad) < stderr)
-    np.testing.assert_allclose(two["stderr"], stderr, rtol=0.1)
+    for other in (two, *joined):
+        assert other["odd"] == one["odd"]
+        grad, stderr = np.array(one["grad"]), np.array(one["stderr"])
+        assert np.linalg.norm(grad) > 0.1
+        assert np.all(np.abs(np.array(other["grad"]) - grad) < 4 * np.hypot(stderr, other["stderr"]))
+        assert np.linalg.norm(other["stderr"]) == pytest.approx(np.linalg.norm(stderr), rel=0.3)
+    for process in joined:  # the same chains with the same random numbers
+        for name in ("grad", "stderr", "energy"):
+            np.testing.assert_allclose(process[name], two[name], rtol=1e-6, atol=1e-9)
 
 
-if __name__ == "__main__":  # what the subprocess runs
-    print(json.dumps(shared_out(Path(sys.argv[1]))))
+if __name__ == "__main__":  # what the process with two devices runs
+    result = shared_out()
+    print(json.dumps(numbers(result) | reloaded(result, Path(sys.argv[1]))))

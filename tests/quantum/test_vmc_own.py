@@ -89,13 +89,3 @@ def test_a_constrained_space_is_refused():
     solver = qp.VariationalMonteCarlo(sampler=nk.sampler.MetropolisLocal(hilbert, n_chains=32))
     with pytest.raises(ValueError, match=r"`sampler` must live on all configurations .* is constrained"):
         qp.equilibrate(NET, PARAMS, solver=solver)
-
-
-def test_several_processes_are_refused(monkeypatch):
-    import jax
-
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(
-        RuntimeError, match=r"in one process, over all of its devices, but jax.distributed has joined 2"
-    ):
-        qp.equilibrate(NET, PARAMS, solver=qp.VariationalMonteCarlo())
