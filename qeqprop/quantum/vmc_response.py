@@ -125,7 +125,7 @@ def _respond(
     if signals is not None:
         each = [fitted.estimate([part.response for part in fitted.respond(k, n_forces)]).mean for k in outputs]
         grad = _with_signals(grad, np.stack(each), signals)
-    stats = diagnose(fitted, sampled, cost, grad)
+    stats = diagnose(fitted, sampled, cost, grad, {name: len(group) for name, group in system.terms})
     status, advice = judge(stats, grad)
     reduced = fitted.estimate([values[:, [cost]] for values in fitted.reduced()])
     stats |= {"cost": Estimate(reduced.mean[0], reduced.stderr[0]), "systematic": system.forces(stats["systematic"])}

@@ -1,5 +1,6 @@
 """How far a response from samples can be trusted: fits, ansatz, chains, and what to do where they are poor."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,14 @@ def mixing(fitted: CrossFit, values: list[np.ndarray]) -> tuple[float, float]:
     return float(r_hat.max()), max(float(tau.max()), 0.0)
 
 
-def diagnose(fitted: CrossFit, sampled: list[Sampled], cost: int, grad: Estimate) -> dict[str, Any]:
-    """The statistics of a response; `systematic` is still an array like `grad.mean`."""
+def diagnose(
+    fitted: CrossFit, sampled: list[Sampled], cost: int, grad: Estimate, groups: Mapping[str, int] | None = None
+) -> dict[str, Any]:
+    """The statistics of a response; `systematic` is still an array like `grad.mean`.
+
+    `groups`: how many of the forces, in their order, belong to each parameter; the fits of each are judged by themselves,
+    too (`r2_by_parameter`): an ansatz may hold the response to couplings, and not the response to fields.
+    """
     score, variance = v_score(fitted)
     total, left = explained(fitted)
     n_forces = grad.mean.shape[0]
@@ -77,6 +84,10 @@ def diagnose(fitted: CrossFit, sampled: list[Sampled], cost: int, grad: Estimate
         "samples": fitted.n_samples,
         "samples_per_parameter": fitted.n_samples / n_params,
     }
+    if groups:
+        ends = np.cumsum(list(groups.values()))
+        parts = zip(groups, np.split(total[:n_forces], ends[:-1]), np.split(left[:n_forces], ends[:-1]), strict=True)
+        stats["r2_by_parameter"] = {name: r_squared(all_of, left_of) for name, all_of, left_of in parts}
     if fitted.blocks:
         costs = [values[:, [cost]] for values in fitted.local()]
         stats["blocks"] = 2 * fitted.blocks
@@ -110,8 +121,10 @@ def judge(stats: dict[str, Any], grad: Estimate) -> tuple[Status, str]:
         )
     for name, what in (("r2_cost", "the cost"), ("r2_forces", "the forces")):
         if stats[name] < POOR_FIT:
+            apart = stats.get("r2_by_parameter", {}) if name == "r2_forces" else {}
+            each = f" ({', '.join(f'{group} {r2:.2f}' for group, r2 in apart.items())})" if len(apart) > 1 else ""
             advice.append(
-                f"Held-out R^2 of {what} {stats[name]:.2f}: take more samples than parameters, or an ansatz whose tangent "
+                f"Held-out R^2 of {what} {stats[name]:.2f}{each}: take more samples than parameters, or an ansatz whose tangent "
                 "space holds the response."
             )
     error = float(np.linalg.norm(grad.stderr))

@@ -183,6 +183,11 @@ def test_a_poor_state_and_poor_fits_are_reported():
     assert good.stats["r2_cost"] > 0.98
     assert poor.status == Status.INACCURATE
     assert "R^2" in poor.stats["advice"]
+    apart = poor.stats["r2_by_parameter"]  # single spins hold the response to fields, and less of that to couplings
+    assert apart["J"] < 0.5 < apart["h"] - 0.1
+    assert min(apart.values()) < poor.stats["r2_forces"] < max(apart.values())
+    assert f"(J {apart['J']:.2f}, h {apart['h']:.2f}, g {apart['g']:.2f})" in poor.stats["advice"]
+    assert min(good.stats["r2_by_parameter"].values()) > 0.9
     net, params, psi, sigma = exact()
     bent = variables(psi, distortion=0.1)["table"]
     samples = drawn(np.exp(2 * bent) / np.exp(2 * bent).sum(), sigma, 0)
