@@ -124,8 +124,8 @@ def judge(stats: dict[str, Any], grad: Estimate) -> tuple[Status, str]:
             apart = stats.get("r2_by_parameter", {}) if name == "r2_forces" else {}
             each = f" ({', '.join(f'{group} {r2:.2f}' for group, r2 in apart.items())})" if len(apart) > 1 else ""
             advice.append(
-                f"Held-out R^2 of {what} {stats[name]:.2f}{each}: take more samples than parameters, or an ansatz whose tangent "
-                "space holds the response."
+                f"Held-out R^2 of {what} {stats[name]:.2f}{each}: take more samples than parameters, or an ansatz whose "
+                "tangent space holds the response."
             )
     error = float(np.linalg.norm(grad.stderr))
     if error and np.linalg.norm(stats["systematic"]) > LARGE_SYSTEMATIC * error:
