@@ -11,6 +11,7 @@ every scheme takes the one with fewer errors on validation images, with the firs
 import argparse
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,9 @@ def error(params: Params, data: Data) -> float:
     return 1 - scores.metric
 
 
-def run(scheme: qp.Stencil, seeds: int, sizes: tuple[int, int, int], epochs: int, rates: tuple[float, ...]) -> dict[str, Any]:
+def run(
+    scheme: qp.Stencil, seeds: int, sizes: tuple[int, int, int], epochs: int, rates: tuple[float, ...]
+) -> dict[str, Any]:
     """The rate by the validation images of seed 0, then test errors of all seeds."""
     begin, parts = time.process_time(), [digits(seed, sizes) for seed in range(seeds)]
     known = {rate: train(scheme, rate, 0, parts[0][0], epochs) for rate in rates}
@@ -88,9 +91,14 @@ def biases(n_images: int) -> dict[str, list[float]]:
     net, (inputs, targets) = network("tanh"), digits(0, (n_images, 1, 1))[0]
     problem = (net, net.init_params(0), StateCost(softmax_cross_entropy, net.outputs), targets)
     exact = qp.linear_response(*problem, inputs=inputs).grad
+    formulas: dict[str, Callable[[float], qp.Stencil]] = {
+        "positive": qp.one_sided,
+        "negative": lambda beta: qp.one_sided(-beta),
+        "symmetric": qp.centered,
+    }
     found: dict[str, list[float]] = {}
-    for name, scheme in {"positive": lambda b: qp.one_sided(b), "negative": lambda b: qp.one_sided(-b), "symmetric": qp.centered}.items():
-        grads = [qp.ep_gradient(*problem, inputs=inputs, scheme=scheme(beta)).grad for beta in BETAS]
+    for name, formula in formulas.items():
+        grads = [qp.ep_gradient(*problem, inputs=inputs, scheme=formula(beta)).grad for beta in BETAS]
         found[name] = [norm({n: g[n] - exact[n] for n in exact}) / norm(exact) for g in grads]
     return found
 
@@ -99,7 +107,9 @@ def norm(tree: Params) -> float:
     return float(np.sqrt(sum(np.sum(value**2) for value in tree.values())))
 
 
-def study(seeds: int, sizes: tuple[int, int, int], epochs: int, n_images: int, rates: tuple[float, ...] = RATES) -> dict[str, Any]:
+def study(
+    seeds: int, sizes: tuple[int, int, int], epochs: int, n_images: int, rates: tuple[float, ...] = RATES
+) -> dict[str, Any]:
     """All results."""
     return {
         "betas": list(BETAS),
