@@ -166,6 +166,7 @@ def test_names_of_axes_are_taken():
         ({"g": [[1, 2]], "J": [1]}, {}, ValueError, "1-D"),
         ({"g": [1], "K": [1]}, {}, TypeError, "must take an argument `K`"),
         ({"rng": [1]}, {}, ValueError, "other than rng"),
+        ({"g": [1]}, {}, TypeError, "has no `J`"),
         (AXES, {"along": "J"}, TypeError, "must take an argument `init`"),
         (AXES, {"along": "K"}, ValueError, "one of the axes"),
         (AXES, {"on_change": "ask"}, ValueError, "on_change"),
@@ -306,6 +307,7 @@ def test_the_command_scans_reports_and_resumes(config, capsys):
     ("old", "new", "message"),
     [
         ("workers", "workerz", "did you mean `workers`"),
+        ('"runs/gap"', "3", "`out` must be text, but is 3"),
         ("linspace", "linspaced", "did you mean `linspace`"),
         ("[0.0, 1.0, 3]", "[0.0, 1.0]", "[start, stop, number]"),
         ("gaps.py:gap", "gaps.py:gop", "has no 'gop'"),

@@ -54,6 +54,9 @@ def _plan(document: Table, folder: Path) -> ScanPlan:
     table = take(document, "the file", ("function", "axes"), ("out", "along", "seed", "workers"))
     if not isinstance(table["axes"], dict):
         raise TypeError(f"`axes` must be a section, [axes], but is {table['axes']!r}.")
+    for name in {"out", "along"} & set(table):
+        if not isinstance(table[name], str):
+            raise TypeError(f"`{name}` must be text, but is {table[name]!r}.")
     axes = {name: _values(name, value) for name, value in table["axes"].items()}
     renamed = {"along": "along", "seed": "rng", "workers": "workers"}
     options = {renamed[key]: value for key, value in table.items() if key in renamed}

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import inspect
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -128,9 +129,18 @@ def write_table(table: "xr.Dataset", path: Path) -> Path:
 def _check_function(function: Callable[..., Any], grid: Grid) -> None:
     if not callable(function):
         raise TypeError(f"Argument `function` must be callable, but is {type(function).__name__}.")
-    for name in (*grid.axes, *(["init"] if grid.along else [])):
+    given = [*grid.axes, *(["init"] if grid.along else [])]
+    for name in given:
         if not accepts(function, name):
             raise TypeError(f"Argument `function` must take an argument `{name}`.")
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    ]
+    if missing := [f"`{name}`" for name in needed if name not in (*given, "rng")]:
+        raise TypeError(f"Argument `axes` must name all that the function needs, but has no {', '.join(missing)}.")
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
