@@ -29,9 +29,10 @@ class VariationalMonteCarlo(AbstractSolver):
 
     For `TransverseFieldIsing` and every stoquastic `SpinNetwork` (all off-diagonal elements <= 0, if need be after
     X_i -> -X_i on some sites, which is found): there the ground state is positive in the Z basis, and nothing limits the
-    number of spins but the ansatz. Stochastic reconfiguration (`netket.driver.VMC_SR`) runs until the V-score
-    n Var(H)/(E - Tr H/2^n)^2 is at the target; what stays above 25 times the target (5e-4) is `UNCONVERGED`. Parameters are
-    arguments of the compiled code: training and scans compile once.
+    number of spins but the ansatz. Stochastic reconfiguration (`netket.driver.VMC_SR`) brings the state close, inverse
+    iteration in the tangent space of the ansatz (`vmc_polish`) takes it on until the V-score n Var(H)/(E - Tr H/2^n)^2 is at
+    the target or falls no more; what stays above 25 times the target (5e-4) is `UNCONVERGED`. Parameters are arguments of
+    the compiled code: training and scans compile once.
 
     How the gradient is taken:
 
@@ -54,7 +55,9 @@ class VariationalMonteCarlo(AbstractSolver):
         n_samples: a phase; None: 2048, or those of `state`.
         n_chains: independent chains, which give the standard errors; None: 64, or those of `sampler` or `state`.
         v_score: the target.
-        max_steps: of `VMC_SR` for one Hamiltonian: a state that has had them is taken as it is when it comes back as `init`.
+        max_steps: of `VMC_SR` for one Hamiltonian: a state that has had them is taken as it is when it comes back as `init`;
+            0 leaves every state as it is.
+        polish_steps: bound on the steps of the polish of sampled states; 0: `VMC_SR` alone, down to the target.
         state: your own `netket.vqs.MCState` or `FullSumState` to start from. It is copied, not changed.
         full_sum: sum over all configurations; up to 20 spins.
         correlated: nudged phases share the samples of the free one.
@@ -108,6 +111,7 @@ class VariationalMonteCarlo(AbstractSolver):
         n_chains: int | None = None,
         v_score: float = 2e-5,
         max_steps: int = 300,
+        polish_steps: int = 60,
         state: Any = None,
         full_sum: bool = False,
         correlated: bool = True,
@@ -143,6 +147,7 @@ class VariationalMonteCarlo(AbstractSolver):
             optimizer=optimizer,
             v_score=float(v_score),
             max_steps=check_count(max_steps, "max_steps", 0),
+            polish_steps=check_count(polish_steps, "polish_steps", 0),
             callbacks=tuple(callbacks),
             loggers=tuple(loggers),
             driver_options=tuple(dict(driver_options or {}).items()),

@@ -168,6 +168,7 @@ class Phases:
             "v_score": score,
             "energy_variance": seen.variance,
             "steps": done.steps,
+            "polish_steps": done.polish_steps,
             "parameters": state.vstate.n_parameters,
             **extra,
         }

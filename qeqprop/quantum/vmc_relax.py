@@ -10,18 +10,22 @@ import equinox as eqx
 import numpy as np
 
 from .vmc_energy import Hamiltonian
+from .vmc_polish import implicit_polish
 
 STEPS_BETWEEN_CHECKS = 5
 LEARNING_RATE, WARM_LEARNING_RATE = 0.05, 0.02
 DIAG_SHIFT, LAST_DIAG_SHIFT = 1e-2, 1e-4
+POLISHABLE = 1e-2
+"""V-score from which on first-order perturbation theory is a better step than imaginary time; see `vmc_polish`."""
 
 
 class Relaxation(NamedTuple):
-    """How a relaxation went: steps taken, mean V-score of the last steps, and whether all numbers stayed finite."""
+    """How a relaxation went: steps of `VMC_SR`, the last V-score, whether all numbers stayed finite, steps of the polish."""
 
     steps: int
     v_score: float
     finite: bool
+    polish_steps: int = 0
 
 
 class RelaxationOptions(eqx.Module):
@@ -30,6 +34,7 @@ class RelaxationOptions(eqx.Module):
     optimizer: Any = eqx.field(static=True)
     v_score: float = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
+    polish_steps: int = eqx.field(static=True)
     callbacks: tuple[Any, ...] = eqx.field(static=True)
     loggers: tuple[Any, ...] = eqx.field(static=True)
     driver_options: tuple[tuple[str, Any], ...] = eqx.field(static=True)
@@ -41,38 +46,91 @@ def relax(
 ) -> Relaxation:
     """Minimise the energy of `vstate` in place until the V-score of its samples is at the target.
 
+    Stochastic reconfiguration brings a sampled state close, the implicit polish to the target or to where the ansatz ends.
+    A polish that fails is begun again after more steps of the former, from a ten times lower V-score.
+
     Args:
         vstate: a NetKet `MCState` or `FullSumState`.
         h: the Hamiltonian, in the gauge of the state.
         options: of the solver.
-        warm: the state was relaxed before, for other parameters or without a nudge: smaller steps.
-        least_steps: steps to take even if the target is reached before.
+        warm: the state was relaxed before, for other parameters or without a nudge: smaller steps, and the polish first.
+        least_steps: steps of `VMC_SR` to take even if the target is reached before.
         frozen: tree like the parameters, True for those that stay at 0; None: none.
     """
     from tqdm.auto import tqdm
 
-    driver = _driver(vstate, h, options, warm, frozen)
-    record: list[tuple[float, float, float]] = []
+    if not options.max_steps:
+        return Relaxation(0, np.nan, True)
+    polishing = hasattr(vstate, "sampler") and options.polish_steps > 0
+    goal = max(options.v_score, POLISHABLE) if polishing else options.v_score
+    evolution = Evolution(_driver(vstate, h, options, warm, frozen), h, options)
     bar = tqdm(
         total=options.max_steps, desc="relaxing", unit="step", leave=False,
         disable=None if options.progress is None else not options.progress,
     )  # fmt: skip
-    score = np.inf
+
+    def report(energy: float, error: float, score: float) -> None:
+        bar.set_postfix_str(f"energy {energy:.6g} +- {error:.1g}, V-score {score:.1e}")
+
+    taken, steps, score, settled = 0, 0, np.nan, False
     with bar:
-        while (taken := driver.step_count) < options.max_steps:
-            wanted = min(STEPS_BETWEEN_CHECKS, options.max_steps - taken)
-            callbacks = (_recorder(record), *options.callbacks)
-            driver.run(wanted, out=options.loggers, callback=callbacks, show_progress=False)
-            energies, errors, variances = np.array(record[-wanted:]).T
-            if not np.all(np.isfinite(energies)) or not np.all(np.isfinite(variances)):
-                return Relaxation(driver.step_count, float("nan"), False)
-            score = h.v_score(float(energies.mean()), float(variances.mean()))
-            bar.update(driver.step_count - taken)
-            bar.set_postfix_str(f"energy {energies[-1]:.6g} +- {errors[-1]:.1g}, V-score {score:.1e}")
-            stopped = driver.step_count < taken + wanted  # by a callback
-            if stopped or (score <= options.v_score and driver.step_count >= least_steps):
+        first = polishing and warm and not least_steps
+        while not settled:
+            if not first:
+                score, settled = evolution.run(goal, least_steps, bar, report)
+                steps = evolution.steps
+                if not np.isfinite(score) or not polishing or settled:
+                    break
+            first = False
+            bar.set_description("polishing")
+            left = options.polish_steps - taken
+            done = implicit_polish(
+                vstate, h, target=options.v_score, max_steps=left, warm=warm, frozen=frozen, report=report
+            )
+            taken, score, settled = taken + done.steps, done.v_score, done.settled
+            if not np.isfinite(score) or taken >= options.polish_steps or steps >= options.max_steps:
                 break
-    return Relaxation(driver.step_count, score, True)
+            goal = max(goal / 10, options.v_score)
+            bar.set_description("relaxing")
+    return Relaxation(steps, score, bool(np.isfinite(score)), taken)
+
+
+class Evolution:
+    """Steps of stochastic reconfiguration, with NetKet's driver, in portions that end at a V-score."""
+
+    def __init__(self, driver: Any, h: Hamiltonian, options: RelaxationOptions):
+        self.driver, self.h, self.options = driver, h, options
+        self.record: list[tuple[float, float, float]] = []
+
+    @property
+    def steps(self) -> int:
+        """Steps taken so far."""
+        return int(self.driver.step_count)
+
+    def run(
+        self, goal: float, least_steps: int, bar: Any, report: Callable[[float, float, float], None]
+    ) -> tuple[float, bool]:
+        """Go on to the V-score `goal`, or to the bound on the steps.
+
+        Returns:
+            The mean V-score of the last steps (NaN where a number was not finite), and whether a callback said stop.
+        """
+        score = np.inf
+        while (taken := self.steps) < self.options.max_steps:
+            wanted = min(STEPS_BETWEEN_CHECKS, self.options.max_steps - taken)
+            callbacks = (_recorder(self.record), *self.options.callbacks)
+            self.driver.run(wanted, out=self.options.loggers, callback=callbacks, show_progress=False)
+            energies, errors, variances = np.array(self.record[-wanted:]).T
+            if not np.all(np.isfinite(energies)) or not np.all(np.isfinite(variances)):
+                return float("nan"), False
+            score = self.h.v_score(float(energies.mean()), float(variances.mean()))
+            bar.update(self.steps - taken)
+            report(float(energies[-1]), float(errors[-1]), score)
+            if self.steps < taken + wanted:
+                return score, True
+            if score <= goal and self.steps >= least_steps:
+                break
+        return score, False
 
 
 def _recorder(record: list[tuple[float, float, float]]) -> Callable[[int, dict[str, Any], Any], bool]:

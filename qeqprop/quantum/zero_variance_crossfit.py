@@ -17,6 +17,8 @@ BLOCKS = 64
 """Fewest blocks; fewer chains than this are cut into pieces."""
 RIDGE = 1e-4
 """Of fits to samples: held-out errors hardly change between 1e-3 and 1e-6."""
+FLIPPED, EVEN = 64, 1e-10
+"""Samples at which psi(s) = psi(-s) is looked for, and the largest difference of log psi."""
 
 
 class CrossFit(NamedTuple):
@@ -29,6 +31,7 @@ class CrossFit(NamedTuple):
         feats: features and local values.
         fits: the factorised least squares of each half.
         x: (P, Q + 1): fits of all observables and the energy *for* each half, from the other.
+        parity: of every observable under the flip of all spins: 0 even, 1 odd, -1 neither, or a state that is not even.
     """
 
     ansatz: Ansatz
@@ -38,6 +41,7 @@ class CrossFit(NamedTuple):
     feats: list[Features]
     fits: list[Fit]
     x: list[Any]
+    parity: np.ndarray
 
     @property
     def n_samples(self) -> int:
@@ -56,6 +60,9 @@ class CrossFit(NamedTuple):
     def respond(self, cost: int, n_forces: int) -> list[Sampled]:
         """Responses of the first `n_forces` observables to the cost, sample by sample.
 
+        In an even state an observable does not respond to one of the other parity; the samples' noise about that 0 would
+        be the largest of all, and is left out.
+
         The estimate is an average over samples like any other: what is left of its variance is again reduced by a fit on
         B, made of the other half with its own fits (a zero-variance control needs no unbiased fit).
         """
@@ -69,12 +76,19 @@ class CrossFit(NamedTuple):
             for one, feats, control in zip(sampled, self.feats, reversed(controls), strict=True)
         ]
 
+    def allowed(self, cost: int, n_forces: int) -> np.ndarray:
+        """The forces (K,) that can respond to the cost: not those of the other parity, where the state is even."""
+        of_cost, of_forces = self.parity[cost], self.parity[:n_forces]
+        return np.asarray((of_forces == of_cost) | (of_forces < 0) | (of_cost < 0))
+
     def _evaluate(self, half: int, source: int, cost: int, n_forces: int) -> Sampled:
         """One half with the fits that were made from the half `source`."""
         x = self.x[1 - source] if self.blocks else self.x[0]
         directions = x[:, np.array([cost, -1])].T
         parts = self.sigma[half], self.feats[half], self.weights[half]
-        return evaluate(self.ansatz, *parts, x[:, :n_forces], np.int64(cost), directions)
+        forces = x[:, :n_forces] * self.allowed(cost, n_forces)
+        found = evaluate(self.ansatz, *parts, forces, np.int64(cost), directions)
+        return Sampled(*(part * self.allowed(cost, n_forces) for part in found))
 
     def estimate(self, values: list[Any]) -> Estimate:
         """Mean over all samples of (N, K) values with its error from the blocks; exact for a full sum."""
@@ -105,7 +119,19 @@ def cross_fit(ansatz: Ansatz, samples: Any, weights: Any | None, ridge: float = 
     check_stoquastic(feats)
     fits = [factorise(part, w, ridge) for part, w in zip(feats, parts, strict=True)]
     x = [coefficients(fit, part.values) for fit, part in zip(fits, feats, strict=True)]
-    return CrossFit(ansatz, blocks, list(sigma), parts, feats, fits, x[::-1])
+    return CrossFit(ansatz, blocks, list(sigma), parts, feats, fits, x[::-1], parities(ansatz, sigma[0][:FLIPPED]))
+
+
+def parities(ansatz: Ansatz, sigma: np.ndarray) -> np.ndarray:
+    """Parity of the observables under the flip of all spins (see `CrossFit`), where H and, as seen in `sigma`, psi are even."""
+    table = ansatz.table
+    odd = np.sum(table.sites < table.n_sites, axis=1) % 2 == 1
+    logs, flipped = (np.asarray(ansatz.log_psi(ansatz.variables, sign * sigma)) for sign in (1, -1))
+    if np.any(np.asarray(ansatz.hamiltonian)[odd] != 0) or not np.allclose(logs, flipped, rtol=0, atol=EVEN):
+        return np.full(len(ansatz.observables), -1)
+    observables = np.asarray(ansatz.observables) != 0
+    has_odd, has_even = observables[:, odd].any(axis=1), observables[:, ~odd].any(axis=1)
+    return np.where(has_odd & has_even, -1, has_odd.astype(int))
 
 
 def halves(samples: np.ndarray) -> tuple[list[np.ndarray], int]:

@@ -72,7 +72,8 @@ def diagnose(
     n_forces = grad.mean.shape[0]
     systematic = np.mean([np.asarray(part.third_order) for part in sampled], axis=0)
     n_params = fitted.feats[0].gradients.shape[1]
-    r2_cost, r2_forces = r_squared(total[cost], left[cost]), r_squared(total[:n_forces], left[:n_forces])
+    moved = fitted.allowed(cost, n_forces)
+    r2_cost, r2_forces = r_squared(total[cost], left[cost]), r_squared(total[:n_forces][moved], left[:n_forces][moved])
     stats = {
         "v_score": score,
         "energy_variance": variance,
