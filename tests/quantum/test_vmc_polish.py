@@ -1,0 +1,110 @@
+"""The implicit polish of sampled states, and what symmetry says about responses of even states."""
+
+import copy
+
+import jax
+import numpy as np
+import pytest
+
+import qeqprop as qp
+from qeqprop.quantum.vmc_ansatz import frozen_parameters
+from qeqprop.quantum.vmc_energy import Hamiltonian
+from qeqprop.quantum.vmc_operator import spin_operator
+from qeqprop.quantum.vmc_polish import GROWTH, implicit_polish
+
+N = 8
+NET = qp.TransverseFieldIsing(N, [(i, i + 1) for i in range(N - 1)])
+PARAMS = {"J": np.linspace(0.7, 1.3, N - 1), "h": np.zeros(N), "g": np.linspace(1.6, 1.1, N)}
+CLOSE = qp.VariationalMonteCarlo(n_samples=2048, max_steps=10, polish_steps=0, progress=False)
+
+
+def hamiltonian():
+    table = spin_operator(NET.operators(), N)
+    return Hamiltonian(table, table.coefficients(NET.strengths(PARAMS)), 0.0)
+
+
+@pytest.fixture(scope="module")
+def rough():
+    """A state after ten steps of stochastic reconfiguration: not converged."""
+    return qp.equilibrate(NET, PARAMS, solver=CLOSE, key=0, throw=False)
+
+
+@pytest.fixture(scope="module")
+def polished(rough):
+    """The same state, polished."""
+    vstate = copy.copy(rough.state.vstate)
+    seen = []
+    done = implicit_polish(
+        vstate, hamiltonian(), target=2e-5, max_steps=30, frozen=frozen_parameters(vstate),
+        report=lambda energy, error, score: seen.append(score),
+    )  # fmt: skip
+    return vstate, done, seen
+
+
+def test_the_polish_takes_the_v_score_to_its_target(rough, polished):
+    vstate, done, seen = polished
+    assert rough.stats["v_score"] > 20 * 2e-5
+    assert done.settled
+    assert done.v_score < 4e-5
+    assert len(seen) == done.steps + 1 <= 20
+    exact = float(qp.equilibrate(NET, PARAMS).energy)
+    energies = np.asarray(hamiltonian().local_energies(vstate._apply_fun, vstate.variables, vstate.samples.reshape(-1, N)))
+    assert abs(energies.mean() - exact) < 2e-4 * abs(exact)
+
+
+def test_frozen_parameters_stay_where_they_are(polished):
+    parameters = polished[0].parameters
+    assert np.all(np.asarray(parameters["field"]) == 0)
+    assert np.all(np.asarray(parameters["bias"]) == 0)
+    assert np.any(np.asarray(parameters["jastrow"]) != 0)
+
+
+def test_steps_that_make_things_worse_are_taken_back():
+    """Far from the ground state first order is no guide; the polish must not leave the state worse than it was."""
+    start = qp.VariationalMonteCarlo(n_samples=512, max_steps=0, progress=False)
+    vstate = copy.copy(qp.equilibrate(NET, PARAMS, solver=start, key=1, throw=False).state.vstate)
+    vstate.parameters = jax.tree.map(lambda leaf: 3 * leaf, vstate.parameters)
+    scores = []
+    done = implicit_polish(
+        vstate, hamiltonian(), target=1e-9, max_steps=6, report=lambda energy, error, score: scores.append(score)
+    )
+    assert np.isfinite(done.v_score)
+    assert done.v_score <= GROWTH * scores[0]
+    assert not done.settled or done.v_score < scores[0]
+
+
+def test_without_steps_a_state_is_left_alone(rough):
+    still = qp.VariationalMonteCarlo(state=rough.state.vstate, max_steps=0, progress=False)
+    again = qp.equilibrate(NET, PARAMS, solver=still, key=3, throw=False)
+    assert again.stats["steps"] == again.stats["polish_steps"] == 0
+    for ours, theirs in zip(*map(jax.tree.leaves, (again.state.variables, rough.state.variables)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("cost", "silent", "moved"),
+    [(qp.Z(3) * qp.Z(4), ["h"], ["J", "g"]), (qp.X(2), ["h"], ["J", "g"]), (qp.Z(3), ["J", "g"], ["h"])],
+    ids=["ZZ", "X", "Z"],
+)
+def test_what_symmetry_forbids_to_respond_is_zero_without_an_error(polished, cost, silent, moved):
+    solver = qp.VariationalMonteCarlo(state=polished[0], max_steps=0, progress=False)
+    nudge = qp.ObservableCost(cost)
+    out = qp.ep_gradient(NET, PARAMS, nudge, solver=solver, key=5, throw=False)
+    exact = qp.linear_response(NET, PARAMS, nudge)
+    for name in silent:
+        np.testing.assert_allclose(exact.grad[name], 0, atol=1e-9)
+        np.testing.assert_array_equal(out.grad[name], 0)
+        np.testing.assert_array_equal(out.stderr[name], 0)
+    for name in moved:
+        assert np.linalg.norm(exact.grad[name]) > 0.05
+        assert np.all(out.stderr[name] > 0)
+        z = (out.grad[name] - exact.grad[name]) / out.stderr[name]
+        assert np.sqrt(np.mean(z**2)) < 2.5
+        assert np.linalg.norm(out.stderr[name]) < 0.05 * np.linalg.norm(exact.grad[name])
+
+
+def test_a_longitudinal_field_makes_everything_respond(polished):
+    tilted = {**PARAMS, "h": np.full(N, 0.05)}
+    solver = qp.VariationalMonteCarlo(state=polished[0], polish_steps=10, progress=False)
+    out = qp.ep_gradient(NET, tilted, qp.ObservableCost(qp.Z(3) * qp.Z(4)), solver=solver, key=6, throw=False)
+    assert np.all(out.stderr["h"] > 0)
