@@ -17,7 +17,7 @@ from .module import AbstractModule
 from .nudge import AbstractNudge, WeightedObservables
 from .randomness import branch
 from .scheme import AbstractScheme, LinearResponse, Stencil
-from .solver import AbstractSolver, Equilibrium, describe, prepare
+from .solver import AbstractSolver, Equilibrium, Response, describe, prepare
 from .status import AccuracyWarning, EquilibriumError, NudgeWarning, Status
 from .system import AbstractSystem, Params
 from .truncation import combine_phases, truncation_error
@@ -35,7 +35,8 @@ class EPGradient(AbstractModule):
         losses: the cost of every sample; of a single system a scalar.
         grad: dict like `params`: the gradient of the loss (mean over the batch).
         stderr: dict like `params`: statistical error, 0 for exact solvers.
-        truncation: dict like `params`: estimated error of the difference quotient in beta, 0 for `LinearResponse`.
+        truncation: dict like `params`: estimated error of the difference quotient in beta. `LinearResponse` has none; there
+            it is the systematic error of an approximate state, 0 for all solvers but variational Monte Carlo.
         residual: what the solver's residual may add to any gradient component of a unit-norm force.
         nudge_ratio: largest beta*||C||/gap; None where no gap is known.
         scheme, solver: what was used.
@@ -229,7 +230,7 @@ def _by_response(problem: Problem, scheme: LinearResponse, free: Equilibrium, te
         *mean_loss(nudge.cost(free.state, target)),
         grad=grad.mean,
         stderr=grad.stderr,
-        truncation={name: zeros_like(value) for name, value in grad.mean.items()},
+        truncation=_truncation(response, grad),
         residual=float(np.max(response.residual)),
         nudge_ratio=None,
         scheme=scheme,
@@ -239,6 +240,13 @@ def _by_response(problem: Problem, scheme: LinearResponse, free: Equilibrium, te
         status=max(free.status, response.status),
         stats=response.stats,
     )
+
+
+def _truncation(response: Response, grad: Estimate) -> dict[str, np.ndarray]:
+    """What the response says of its systematic error; 0 where it says nothing."""
+    if response.truncation is None:
+        return {name: zeros_like(value) for name, value in grad.mean.items()}
+    return response.truncation
 
 
 _DERIVATIVES: dict[type, Any] = {Stencil: _by_stencil, LinearResponse: _by_response}

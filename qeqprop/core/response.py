@@ -36,7 +36,8 @@ class ResponseMatrix(AbstractModule):
         values: <O_k> at the free equilibrium, an `Estimate` of shape (K,).
         grad: dict like `params`, each array with a first axis of length K.
         stderr: like `grad`: statistical error, 0 for exact solvers.
-        truncation: like `grad`: estimated error of the difference quotients in beta, 0 for `LinearResponse`.
+        truncation: like `grad`: estimated error of the difference quotients in beta, or of an approximate state (see
+            `EPGradient`).
         residual: the worst residual of a row; see `EPGradient`.
         nudge_ratio: largest beta*||O_k||/gap; None where nothing was nudged or no gap is known.
         scheme: what was used, one for every row.

@@ -68,12 +68,22 @@ class Equilibrium(AbstractModule):
 
 
 class Response(AbstractModule):
-    """Derivative of the forces by the nudge at beta = 0, with the relative residual of the equation solved for it."""
+    """Derivative of the forces by the nudge at beta = 0.
+
+    Attributes:
+        grad: an `Estimate` of trees like the parameters.
+        residual: relative residual of the equation that was solved.
+        status: the worst that was met.
+        stats: what else there is to say.
+        truncation: tree like the parameters: estimated systematic error of an approximate state, such as the next order of
+            perturbation theory; None: the limit is exact.
+    """
 
     grad: Estimate
     residual: np.ndarray
     status: Status
     stats: dict[str, Any]
+    truncation: dict[str, np.ndarray] | None = None
 
 
 class AbstractSolver(AbstractModule):

@@ -69,16 +69,20 @@ class Phases:
         started = init is not None or self.solver.state is not None  # from something that may be good already
         if hasattr(vstate, "sampler") and started:
             reseed(vstate, self.integer_seed(1))
-        done = Relaxation(self._steps_had(init), np.nan, True)
-        if not (started and h.v_score(*moments(h, _measured(vstate, gauge))[::2]) <= self.solver.options.v_score):
+        done = self._relaxation_of(init)
+        if not done.settled and not (
+            started and h.v_score(*moments(h, _measured(vstate, gauge))[::2]) <= self.solver.options.v_score
+        ):
             done = self._relaxed(vstate, h, warm=init is not None, least_steps=0, had=done.steps)
         return self._equilibrium(vstate, h, gauge, done)
 
-    def _steps_had(self, init: Equilibrium | None) -> int:
-        """Steps that `init` has been relaxed for this very Hamiltonian: they count."""
+    def _relaxation_of(self, init: Equilibrium | None) -> Relaxation:
+        """How `init` has been relaxed for this very Hamiltonian: its steps count, and settled it stays."""
         if init is None or init.state.controls is None or init.state.controls.hamiltonian != self.pauli:
-            return 0
-        return int(init.stats["steps"])
+            return Relaxation(0, np.nan, True)
+        steps = (int(init.stats.get(name, 0)) for name in ("steps", "polish_steps"))
+        settled = bool(init.stats.get("settled", False))
+        return Relaxation(next(steps), np.nan, True, next(steps), settled)
 
     def nudged(self, free: Equilibrium) -> Equilibrium:
         """A nudged phase of a free equilibrium."""
@@ -169,6 +173,7 @@ class Phases:
             "energy_variance": seen.variance,
             "steps": done.steps,
             "polish_steps": done.polish_steps,
+            "settled": done.settled,
             "parameters": state.vstate.n_parameters,
             **extra,
         }

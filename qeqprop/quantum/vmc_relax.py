@@ -20,12 +20,21 @@ POLISHABLE = 1e-2
 
 
 class Relaxation(NamedTuple):
-    """How a relaxation went: steps of `VMC_SR`, the last V-score, whether all numbers stayed finite, steps of the polish."""
+    """How a relaxation went.
+
+    Attributes:
+        steps: of `VMC_SR`.
+        v_score: the last one.
+        finite: whether all numbers stayed finite.
+        polish_steps: of the polish.
+        settled: at the target, stopped by a callback, or with nothing left that the polish could gain.
+    """
 
     steps: int
     v_score: float
     finite: bool
     polish_steps: int = 0
+    settled: bool = False
 
 
 class RelaxationOptions(eqx.Module):
@@ -92,7 +101,7 @@ def relax(
                 break
             goal = max(goal / 10, options.v_score)
             bar.set_description("relaxing")
-    return Relaxation(steps, score, bool(np.isfinite(score)), taken)
+    return Relaxation(steps, score, bool(np.isfinite(score)), taken, settled)
 
 
 class Evolution:

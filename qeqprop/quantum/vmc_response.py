@@ -46,7 +46,8 @@ def respond(
         of the cost, R-hat and correlation time of the cost and of the worst component, the agreement with plain linear
         response (1 is perfect: root mean square in standard errors), samples per parameter, and `systematic`, the size
         of the ansatz error by third-order perturbation theory (reported, not added). Where one of them is poor the
-        status is `INACCURATE` and `advice` says why.
+        status is `INACCURATE` and `advice` says why. `truncation` is the magnitude of `systematic`: 95 % intervals are
+        1.96 sqrt(stderr^2 + truncation^2) wide, to both sides.
 
     Raises:
         ValueError: the state is a nudged one, has too few samples, or its Hamiltonian is not stoquastic.
@@ -128,11 +129,13 @@ def _respond(
     stats = diagnose(fitted, sampled, cost, grad, {name: len(group) for name, group in system.terms})
     status, advice = judge(stats, grad)
     reduced = fitted.estimate([values[:, [cost]] for values in fitted.reduced()])
-    stats |= {"cost": Estimate(reduced.mean[0], reduced.stderr[0]), "systematic": system.forces(stats["systematic"])}
+    systematic = system.forces(stats["systematic"])
+    stats |= {"cost": Estimate(reduced.mean[0], reduced.stderr[0]), "systematic": systematic}
     if advice:
         stats["advice"] = advice
     left = max(1 - stats["r2_cost"], 0.0) * max(1 - stats["r2_forces"], 0.0)
-    return Response(_like_parameters(system, grad), np.asarray(np.sqrt(left)), status, stats)
+    truncation = {name: np.abs(value) for name, value in systematic.items()}
+    return Response(_like_parameters(system, grad), np.asarray(np.sqrt(left)), status, stats, truncation)
 
 
 def _with_signals(grad: Estimate, each: np.ndarray, signals: np.ndarray) -> Estimate:

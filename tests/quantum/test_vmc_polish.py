@@ -48,7 +48,9 @@ def test_the_polish_takes_the_v_score_to_its_target(rough, polished):
     assert done.v_score < 4e-5
     assert len(seen) == done.steps + 1 <= 20
     exact = float(qp.equilibrate(NET, PARAMS).energy)
-    energies = np.asarray(hamiltonian().local_energies(vstate._apply_fun, vstate.variables, vstate.samples.reshape(-1, N)))
+    energies = np.asarray(
+        hamiltonian().local_energies(vstate._apply_fun, vstate.variables, vstate.samples.reshape(-1, N))
+    )
     assert abs(energies.mean() - exact) < 2e-4 * abs(exact)
 
 
