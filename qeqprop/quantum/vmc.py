@@ -21,7 +21,7 @@ from .vmc_phases import Phases
 from .vmc_relax import RelaxationOptions
 from .vmc_state import VariationalState
 
-SAMPLES, CHAINS = 2048, 64
+SAMPLES, CHAINS = 4096, 64
 
 
 class VariationalMonteCarlo(AbstractSolver):
@@ -31,8 +31,8 @@ class VariationalMonteCarlo(AbstractSolver):
     X_i -> -X_i on some sites, which is found): there the ground state is positive in the Z basis, and nothing limits the
     number of spins but the ansatz. Stochastic reconfiguration (`netket.driver.VMC_SR`) brings the state close, inverse
     iteration in the tangent space of the ansatz (`vmc_polish`) takes it on until the V-score n Var(H)/(E - Tr H/2^n)^2 is at
-    the target or falls no more; what stays above 25 times the target (5e-4) is `UNCONVERGED`. Parameters are arguments of
-    the compiled code: training and scans compile once.
+    the target or falls no more; what stays above 5e-4 (above 25 times a higher target) is `UNCONVERGED`. Parameters are
+    arguments of the compiled code: training and scans compile once.
 
     How the gradient is taken:
 
@@ -56,7 +56,7 @@ class VariationalMonteCarlo(AbstractSolver):
         model: a Flax (or any NetKet) model with real log psi; None chooses `vmc_models.default_model` for the graph.
         sampler: a NetKet sampler; None: single flips, and 5 % flips of all spins where the Hamiltonian is even.
         optimizer: an optax optimizer for `VMC_SR`; None: gradient descent with a decaying rate.
-        n_samples: a phase; None: 2048, or those of `state`.
+        n_samples: a phase; None: 4096, or those of `state`.
         n_chains: independent chains, which give the standard errors; None: 64, or those of `sampler` or `state`.
         v_score: the target.
         max_steps: of `VMC_SR` for one Hamiltonian: a state that has had them is taken as it is when it comes back as `init`;
@@ -113,7 +113,7 @@ class VariationalMonteCarlo(AbstractSolver):
         optimizer: Any = None,
         n_samples: int | None = None,
         n_chains: int | None = None,
-        v_score: float = 2e-5,
+        v_score: float = 2e-6,
         max_steps: int = 300,
         polish_steps: int = 60,
         state: Any = None,

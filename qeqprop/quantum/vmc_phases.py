@@ -26,8 +26,8 @@ from .vmc_state import VariationalState, local_strings
 if TYPE_CHECKING:
     from .vmc import VariationalMonteCarlo
 
-TOLERATED = 25.0
-"""V-scores above so many times the target are unconverged."""
+TOLERATED, LEAST_TOLERATED = 25.0, 5e-4
+"""V-scores above so many times the target, and above this one, are unconverged: a low target asks for what the ansatz gives."""
 NUDGED_STEPS = 50
 """Steps that an independent nudged phase takes at least: the free state may be at the target already."""
 LAST_STEP = 5e-3
@@ -195,7 +195,7 @@ class Phases:
         score, last_step = stats["v_score"], stats.get("last_step", 0.0)
         if not (np.isfinite(score) and np.isfinite(last_step)):
             return Status.NOT_FINITE
-        most = TOLERATED * self.solver.options.v_score
+        most = max(TOLERATED * self.solver.options.v_score, LEAST_TOLERATED)
         stationary = stats.get("energy_gradient", 0.0) <= GRADIENT * max(1.0, abs(seen.energy))
         if score > most or last_step > LAST_STEP or not stationary:
             return Status.UNCONVERGED
