@@ -11,6 +11,9 @@ from .spins import AbstractSpinSystem
 
 GLOBAL_FLIPS = 0.05
 """Share of moves that flip all spins, where the Hamiltonian is even: <Z> would hardly mix by single flips."""
+MOVES_PER_SITE = 3
+"""Between two samples: after one move a site, samples have a correlation time of 0.5 to 0.7, and a sample costs less to draw
+than to use."""
 LARGEST_CLIQUE = 6
 """Strings on more sites (a parity, say) do not make a neighbourhood."""
 
@@ -79,11 +82,12 @@ def default_sampler(n_sites: int, n_chains: int, even: bool) -> Any:
     import netket
 
     hilbert, rules = netket.hilbert.Spin(0.5, n_sites), netket.sampler.rules
+    sweep = MOVES_PER_SITE * n_sites
     if not even:
-        return netket.sampler.MetropolisLocal(hilbert, n_chains=n_chains)
+        return netket.sampler.MetropolisLocal(hilbert, n_chains=n_chains, sweep_size=sweep)
     moves = (rules.LocalRule(), rules.GlobalSpinFlipRule())
     rule = rules.MultipleRules(moves, np.array([1 - GLOBAL_FLIPS, GLOBAL_FLIPS]))
-    return netket.sampler.MetropolisSampler(hilbert, rule, n_chains=n_chains)
+    return netket.sampler.MetropolisSampler(hilbert, rule, n_chains=n_chains, sweep_size=sweep)
 
 
 def check_vstate(state: Any, n_sites: int | None = None) -> None:
