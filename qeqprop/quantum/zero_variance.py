@@ -176,23 +176,6 @@ def coefficients(fit: Fit, targets: Any) -> Any:
 
 
 @compiled
-def influences(fit: Fit, targets: Any, means: Any) -> Any:
-    """What every sample does to means @ x through x, the fits of K targets (N, K): N times its first-order influence, (N, K).
-
-    An estimate that takes `means` @ x off the samples of another half scatters with the samples of this one, too: a sample
-    with the residual e changes x by G^-1 B e / N.
-    """
-    jax = jax_float64()
-    solve = functools.partial(jax.scipy.linalg.cho_solve, (fit.factor, True))
-    samples, parameters = fit.design.shape
-    along = solve(fit.design @ means) if samples < parameters else fit.design @ solve(means)
-    residuals = fit.root_weights * (targets - (fit.root_weights[:, 0] ** 2) @ targets)
-    residuals = residuals - fit.design @ coefficients.__wrapped__(fit, targets)
-    pushed = along[:, None] * residuals / fit.root_weights**2
-    return pushed - (fit.root_weights[:, 0] ** 2) @ pushed
-
-
-@compiled
 def evaluate(ansatz: Ansatz, sigma: Any, feats: Features, weights: Any, x_forces: Any, cost: Any, x: Any) -> Sampled:
     """The doubly robust estimate on configurations (N, n_sites) with fits from elsewhere.
 

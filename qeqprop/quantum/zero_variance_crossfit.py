@@ -11,7 +11,7 @@ import numpy as np
 from ..core.estimate import Estimate
 from ..core.memory import check_memory
 from ..core.precision import jax_float64
-from .zero_variance import Ansatz, Features, Fit, Sampled, coefficients, evaluate, factorise, features, influences
+from .zero_variance import Ansatz, Features, Fit, Sampled, coefficients, evaluate, factorise, features
 
 BLOCKS = 64
 """Fewest blocks; fewer chains than this are cut into pieces."""
@@ -63,24 +63,11 @@ class CrossFit(NamedTuple):
         In an even state an observable does not respond to one of the other parity; the samples' noise about that 0 would
         be the largest of all, and is left out.
 
-        The estimate is an average over samples like any other: what is left of its variance is again reduced by a fit on
-        B, made of the other half with its own fits (a zero-variance control needs no unbiased fit). That fit wanders with the
-        samples it was made from, and they bear what this does to the estimate: without it the errors of 2000 samples come
-        out a tenth too small.
+        What is left of the variance is not reduced by one more fit on B: functions B x of mean 0 can look like a constant on
+        all configurations but the rarest, and errors then come out far too small where these were not met.
         """
-        out = [self._evaluate(half, half, cost, n_forces) for half in range(len(self.sigma))]
-        if not self.blocks:
-            return out
-        controls = [coefficients(fit, own.response) for fit, own in zip(self.fits, out, strict=True)]
-        sampled = [self._evaluate(half, 1 - half, cost, n_forces) for half in (0, 1)]
-        means = [w @ feats.generated for w, feats in zip(self.weights, self.feats, strict=True)]
-        wander = [
-            influences(fit, own.response, mean) for fit, own, mean in zip(self.fits, out, reversed(means), strict=True)
-        ]
-        return [
-            one._replace(response=one.response - feats.generated @ control - pushed)
-            for one, feats, control, pushed in zip(sampled, self.feats, reversed(controls), wander, strict=True)
-        ]
+        halves = range(len(self.sigma))
+        return [self._evaluate(half, 1 - half if self.blocks else half, cost, n_forces) for half in halves]
 
     def allowed(self, cost: int, n_forces: int) -> np.ndarray:
         """The forces (K,) that can respond to the cost: not those of the other parity, where the state is even."""

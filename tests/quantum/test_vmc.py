@@ -162,11 +162,13 @@ def test_what_was_relaxed_is_not_relaxed_again():
 
     def solver(max_steps):
         return qp.VariationalMonteCarlo(
-            n_samples=512, n_chains=32, v_score=1e-12, max_steps=max_steps, callbacks=[lambda *_: not taken.append(1)]
-        )
+            n_samples=512, n_chains=32, v_score=1e-12, max_steps=max_steps, polish_steps=0,
+            callbacks=[lambda *_: not taken.append(1)],
+        )  # fmt: skip
 
     free = qp.equilibrate(NET, PARAMS, solver=solver(5), key=3, throw=False)
-    assert (len(taken), free.stats["steps"], free.status) == (5, 5, Status.UNCONVERGED)
+    assert (len(taken), free.stats["steps"], free.stats["settled"]) == (5, 5, False)
+    assert free.stats["v_score"] > 1e-5
     out = qp.ep_gradient(NET, PARAMS, COST, solver=solver(5), init=free, key=3, throw=False)
     assert (len(taken), out.free.stats["steps"]) == (5, 5)
     assert float(out.free.energy) != float(free.energy)  # other samples of the same state

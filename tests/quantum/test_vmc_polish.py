@@ -35,7 +35,7 @@ def polished(rough):
     vstate = copy.copy(rough.state.vstate)
     seen = []
     done = implicit_polish(
-        vstate, hamiltonian(), target=2e-5, max_steps=30, frozen=frozen_parameters(vstate),
+        vstate, hamiltonian(), target=2e-6, max_steps=40, frozen=frozen_parameters(vstate),
         report=lambda energy, error, score: seen.append(score),
     )  # fmt: skip
     return vstate, done, seen
@@ -43,10 +43,10 @@ def polished(rough):
 
 def test_the_polish_takes_the_v_score_to_its_target(rough, polished):
     vstate, done, seen = polished
-    assert rough.stats["v_score"] > 20 * 2e-5
+    assert rough.stats["v_score"] > 200 * 2e-6
     assert done.settled
-    assert done.v_score < 4e-5
-    assert len(seen) == done.steps + 1 <= 20
+    assert done.v_score < 4e-6
+    assert len(seen) == done.steps + 1 <= 40
     exact = float(qp.equilibrate(NET, PARAMS).energy)
     energies = np.asarray(
         hamiltonian().local_energies(vstate._apply_fun, vstate.variables, vstate.samples.reshape(-1, N))
@@ -83,6 +83,17 @@ def test_without_steps_a_state_is_left_alone(rough):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_what_has_settled_is_not_polished_again():
+    solver = qp.VariationalMonteCarlo(n_samples=1024, v_score=1e-9, progress=False)
+    free = qp.equilibrate(NET, PARAMS, solver=solver, key=2)
+    assert free.stats["settled"]
+    assert 0 < free.stats["polish_steps"] < 60
+    again = qp.equilibrate(NET, PARAMS, solver=solver, init=free, key=3)
+    assert again.stats["polish_steps"] == free.stats["polish_steps"]
+    for ours, theirs in zip(*map(jax.tree.leaves, (again.state.variables, free.state.variables)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 @pytest.mark.parametrize(
     ("cost", "silent", "moved"),
     [(qp.Z(3) * qp.Z(4), ["h"], ["J", "g"]), (qp.X(2), ["h"], ["J", "g"]), (qp.Z(3), ["J", "g"], ["h"])],
@@ -100,7 +111,7 @@ def test_what_symmetry_forbids_to_respond_is_zero_without_an_error(polished, cos
     for name in moved:
         assert np.linalg.norm(exact.grad[name]) > 0.05
         assert np.all(out.stderr[name] > 0)
-        z = (out.grad[name] - exact.grad[name]) / out.stderr[name]
+        z = (out.grad[name] - exact.grad[name]) / np.hypot(out.stderr[name], out.truncation[name])
         assert np.sqrt(np.mean(z**2)) < 2.5
         assert np.linalg.norm(out.stderr[name]) < 0.05 * np.linalg.norm(exact.grad[name])
 
