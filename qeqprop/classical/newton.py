@@ -77,7 +77,7 @@ def minimize(
             local = local or Curvature(Factor(None, False), 0.0, 0.0)
             return Minimum(here.position, here.slope, local, newton, chord, converged=False, definite=False)
         matrix = system.curvature(params, here.position)
-        local = _curvature(system, matrix, here.position)
+        local = _curvature(system, matrix, here)
         newton += 1
         stationary = here.size <= tolerance * local.noise
         if local.shift and (
@@ -115,13 +115,23 @@ def _noise(system: AbstractEnergySystem, matrix: Matrix, position: np.ndarray) -
     return float(np.linalg.norm(abs(matrix) @ reach))
 
 
-def _curvature(system: AbstractEnergySystem, matrix: Matrix, position: np.ndarray) -> Curvature:
-    noise = _noise(system, matrix, position)
+def _curvature(system: AbstractEnergySystem, matrix: Matrix, here: _Point) -> Curvature:
+    noise = _noise(system, matrix, here.position)
     factor, shift = factorize(matrix), 0.0
     while not factor.definite:
-        shift = 10 * shift if shift else 1e-3 * max(float(np.abs(matrix.diagonal()).max(initial=0.0)), 1e-300)
+        shift = 10 * shift if shift else _least_shift(matrix, here)
         factor = factorize(shifted(matrix, shift))
     return Curvature(factor, shift, noise)
+
+
+def _least_shift(matrix: Matrix, here: _Point) -> float:
+    """A part of the curvature; where that vanishes what makes the step as long as the coordinates are large."""
+    return 1e-3 * float(np.abs(matrix.diagonal()).max(initial=0.0)) or here.size / _reach(here.position) or 1.0
+
+
+def _reach(position: np.ndarray) -> float:
+    """The largest coordinate, or 1 where that is less."""
+    return max(float(np.abs(position).max(initial=0.0)), 1.0)
 
 
 def _chords(system: AbstractEnergySystem, params: Params, here: _Point, local: Curvature) -> tuple[_Point, int]:
@@ -163,8 +173,7 @@ def _downhill(system: AbstractEnergySystem, params: Params, here: _Point, matrix
     if softness[0] >= -1e-10 * np.abs(matrix.diagonal()).max():
         return None
     value = system.value(params, here.position)
-    length = max(float(np.abs(here.position).max()), 1.0)
-    for step in length * 2.0 ** -np.arange(1, 30):
+    for step in _reach(here.position) * 2.0 ** -np.arange(1, 30):
         for mode in (modes[:, 0], -modes[:, 0]):
             if system.value(params, there := moved(system, here.position, step * mode)) < value:
                 return _look(system, params, there)

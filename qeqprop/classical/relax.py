@@ -126,7 +126,7 @@ def _step(
 ) -> np.ndarray:
     """The first of the steps 1, 1/2, 1/4, ... that lowers a sample's energy enough, or near its minimum halves its slope."""
     size = np.linalg.norm(slope, axis=1)
-    direction = _direction(slope, curvature, definite, size)
+    direction = _direction(free, slope, curvature, definite)
     fall = np.sum(slope * direction, axis=1)
     length, moved, waiting = np.ones(len(free)), free.copy(), ~done
     for _ in range(40):
@@ -143,15 +143,19 @@ def _step(
     return moved
 
 
-def _direction(slope: np.ndarray, curvature: np.ndarray, definite: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """-|H|^-1 slope; from a saddle point itself, a little along its softest mode."""
-    direction = np.empty_like(slope)
+def _direction(free: np.ndarray, slope: np.ndarray, curvature: np.ndarray, definite: np.ndarray) -> np.ndarray:
+    """-|H|^-1 slope; from a saddle point itself, a little along its softest mode.
+
+    Where all of the curvature vanishes it does not say how far: the step is then as long as the coordinates are large.
+    """
+    direction, size = np.empty_like(slope), np.linalg.norm(slope, axis=1)
     if definite.any():
         direction[definite] = -np.linalg.solve(curvature[definite], slope[definite][..., None])[..., 0]
     for b in np.flatnonzero(~definite):
         softness, modes = np.linalg.eigh(curvature[b])
-        firmness = np.maximum(np.abs(softness), 1e-3 * np.abs(softness).max())
-        direction[b] = -modes @ ((modes.T @ slope[b]) / firmness)
-        if softness[0] < -FLAT * np.abs(softness).max() and size[b] <= 1e-9 * np.abs(softness).max():
+        largest = np.abs(softness).max()
+        least = 1e-3 * largest or size[b] / max(np.abs(free[b]).max(), 1.0) or 1.0
+        direction[b] = -modes @ ((modes.T @ slope[b]) / np.maximum(np.abs(softness), least))
+        if softness[0] < -FLAT * largest and size[b] <= 1e-9 * largest:
             direction[b] += KICK * modes[:, 0]
     return direction

@@ -143,6 +143,20 @@ def test_saddle_points_are_left_downhill_by_batches_too():
     assert np.all(found[:, 0] * found[:, 1] < 0)
 
 
+@pytest.mark.parametrize("domain", [None, Box(0.0, 50.0)])
+@pytest.mark.parametrize("pull", [1e-4, 1.0, 900.0])
+def test_starts_without_any_curvature_are_left_downhill(domain, pull):
+    cubic = EnergySystem(lambda p, s, x: (s**3).sum() / 3 - p["f"] @ s, (2,), {"f": (2,)}, domain=domain)
+    found = qp.equilibrate(cubic, {"f": [pull, 0.25]})
+    np.testing.assert_allclose(found.state.position, np.sqrt([pull, 0.25]), rtol=1e-9)
+
+
+def test_where_nothing_is_curved_at_all_a_bound_holds_the_minimum():
+    line = EnergySystem(lambda p, s, x: -p["f"] * x @ s, (1,), {"f": ()}, inputs=(1,), domain=Box(-3.0, 1e4))
+    found = qp.equilibrate(line, {"f": 1e-3}, inputs=[[1.0], [-1.0]])
+    np.testing.assert_array_equal(found.state.position, [[1e4], [-3.0]])
+
+
 @pytest.mark.parametrize("batched", [False, True])
 def test_displacements_of_phases_are_measured_around_the_circle(batched):
     net = PhaseOscillators(1, [], fields=True)
