@@ -1,5 +1,7 @@
 """Equilibria by real-time dynamics: the gradient flow of the energy, integrated by diffrax until it is at rest."""
 
+import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -100,10 +102,7 @@ class GradientFlow(AbstractSolver):
         return equilibrium_at(land, start, land.coordinates(np.asarray(ends)), np.asarray(rest), init, stats)
 
     def _integrator(self) -> Any:
-        try:
-            import diffrax
-        except ModuleNotFoundError:
-            raise ModuleNotFoundError("GradientFlow needs diffrax: pip install 'qeqprop[dynamics]'.") from None
+        diffrax = _diffrax()
         if self.method is not None and not isinstance(self.method, diffrax.AbstractSolver):
             raise TypeError(f"Argument `method` must be a diffrax integrator or None, but is {self.method!r}.")
         return diffrax.Kvaerno5() if self.method is None else self.method
@@ -128,9 +127,44 @@ class GradientFlow(AbstractSolver):
         """All samples at once."""
         return True
 
+    def to_storage(self) -> dict[str, Any]:
+        """All fields, the integrator by its name in diffrax."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if self.method is None:
+            return own
+        name, plain = type(self.method).__name__, None
+        with contextlib.suppress(AttributeError, TypeError):  # none of diffrax, or one that needs arguments
+            plain = getattr(_diffrax(), name)()
+        if plain != self.method:
+            raise TypeError(
+                f"A GradientFlow cannot be saved with the method {self.method!r}: of integrators only the names are kept, so "
+                f"that it must be one of diffrax without settings of its own."
+            )
+        return own | {"method": name}
+
+    @classmethod
+    def from_storage(cls, fields: dict[str, Any]) -> "GradientFlow":
+        """The solver again."""
+        name, settings = fields["method"], {key: value for key, value in fields.items() if key != "method"}
+        if name is None:
+            return cls(**settings)
+        diffrax = _diffrax()
+        kind = getattr(diffrax, name, None)
+        if not (isinstance(kind, type) and issubclass(kind, diffrax.AbstractSolver)):
+            raise ValueError(f"The integrator {name!r} of a saved GradientFlow is not known to the installed diffrax.")
+        return cls(kind(), **settings)
+
     def __repr__(self) -> str:
         method = "" if self.method is None else f"{type(self.method).__name__}(), "
         return f"GradientFlow({method}tolerance={self.tolerance:g})"
+
+
+def _diffrax() -> Any:
+    try:
+        import diffrax
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("GradientFlow needs diffrax: pip install 'qeqprop[dynamics]'.") from None
+    return diffrax
 
 
 @functools.lru_cache(maxsize=64)

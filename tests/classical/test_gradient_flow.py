@@ -77,6 +77,26 @@ def test_the_integrator_can_be_chosen():
     assert repr(GradientFlow(diffrax.Tsit5())) == "GradientFlow(Tsit5(), tolerance=1e-10)"
 
 
+@pytest.mark.parametrize("method", [None, diffrax.Tsit5(), diffrax.Kvaerno3()])
+def test_it_is_saved_with_its_integrator(method, tmp_path):
+    solver = GradientFlow(method, tolerance=1e-7, rtol=1e-5, max_steps=300)
+    assert qp.load(qp.save(tmp_path / "solver", solver)) == solver
+
+
+@pytest.mark.parametrize("method", [diffrax.Dopri8(scan_kind="lax"), diffrax.HalfSolver(diffrax.Euler()), object()])
+def test_an_integrator_with_settings_of_its_own_is_not_saved_without_them(method, tmp_path):
+    with pytest.raises(TypeError, match="cannot be saved with the method"):
+        qp.save(tmp_path / "solver", GradientFlow(method))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_integrator_of_a_saved_solver_is_refused():
+    fields = GradientFlow(diffrax.Tsit5()).to_storage()
+    for name in ("Tsit6", "diffeqsolve", "Event"):
+        with pytest.raises(ValueError, match="not known to the installed diffrax"):
+            GradientFlow.from_storage(fields | {"method": name})
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "match"),
     [
