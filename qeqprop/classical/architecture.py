@@ -136,12 +136,12 @@ class Architecture:
             own = self.activations[layer - 1].potential(layers[layer])
             if self.biased:
                 own = own - _spread(params[f"b{layer - 1}"], own) * layers[layer]
-            total = total + units[layer] * _per_sample(own)
+            total = total + units[layer] * sums(own)
         for k, link in enumerate(self.interactions):
             u, v = layers[link.pre], layers[link.post]
             sent = drives[k] if link.pre == 0 else self._sent(k, params, u)
             a, b = link.stiffness(params[f"w{k}"])
-            joint = _per_sample(0.5 * a * u**2) + _per_sample(0.5 * b * v**2 - v * sent)
+            joint = sums(0.5 * a * u**2) + sums(0.5 * b * v**2 - v * sent)
             total = total + units[link.post] * joint
         return total
 
@@ -163,7 +163,8 @@ def _spread(bias: Any, layer: Any) -> Any:
     return bias.reshape(*bias.shape, *[1] * (layer.ndim - 1 - bias.ndim))
 
 
-def _per_sample(values: Any) -> Any:
+def sums(values: Any) -> Any:
+    """Sums over the units of every sample."""
     return values.reshape(len(values), -1).sum(axis=1)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..core.precision import jax_float64
-from .architecture import Groups
+from .architecture import Groups, sums
 
 STALLED = 20
 """Sweeps without a smaller residual after which a relaxation ends: it is at rounding, or does not converge."""
@@ -116,8 +116,3 @@ def replaced_layers(layers: tuple[Any, ...], moved: Mapping[int, Any]) -> tuple[
 def squares(values: Any) -> Any:
     """Squared norms of every sample."""
     return sums(values**2)
-
-
-def sums(values: Any) -> Any:
-    """Sums over the units of every sample."""
-    return values.reshape(len(values), -1).sum(axis=1)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from ..core.precision import jax_float64
 from .activations import AbstractActivation
-from .architecture import Architecture, Groups
-from .block_loop import squares, sums
+from .architecture import Architecture, Groups, sums
+from .block_loop import squares
 from .branches import PLACES, RISE
 from .output_pull import Pull, Reader
 

@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.nudge import AbstractNudge, finite_target
-from ..core.system import real_array
+from ..core.system import real_array, replaced
 from .clamped_systems import ClampedPotential, ClampedSystem, unit_forces
 from .energy import AbstractEnergySystem, AbstractPotentialSystem
-from .state_cost import AbstractStateTerm, Coordinates, has_starts
+from .state_cost import AbstractStateTerm, Coordinates, has_starts, repeated
 
 
 class ClampTerm(AbstractStateTerm):
@@ -48,8 +48,8 @@ class ClampTerm(AbstractStateTerm):
         return ClampedSystem(system, rows, np.ravel(values))
 
     def copied(self, number: int, batched: bool) -> "ClampTerm":
-        both = ((values if batched else values[None]) for values in (self.anchor, self.target))
-        return ClampTerm(self.coordinates, *(np.concatenate([values] * number) for values in both))
+        anchor, target = (repeated(values, number, batched) for values in (self.anchor, self.target))
+        return replaced(self, anchor=anchor, target=target)  # type: ignore[no-any-return]
 
     def loads(self, system: Any, positions: np.ndarray, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """The forces of `load`, sample by sample."""

@@ -173,7 +173,7 @@ class AbstractEnergySystem(AbstractSystem):
         """dE/dtheta at a fixed state; of many points, of every sample."""
         if isinstance(self, AbstractPotentialSystem) and has_many_points(state):
             many, mean = self._of_points(state)
-            return mean(_arrays(many.batched().forces(params, state.position, many.inputs)))
+            return mean(arrays(many.batched().forces(params, state.position, many.inputs)))
         return Estimate.exact(self.forces(params, state.position))
 
     def nudged(self, term: Any, strength: complex) -> "AbstractEnergySystem":
@@ -243,12 +243,12 @@ class AbstractPotentialSystem(AbstractEnergySystem):
         return matrix.reshape(position.size, position.size)[np.ix_(self.free, self.free)]
 
     def forces(self, params: Params, position: np.ndarray) -> Params:
-        return _arrays(derivatives(self.potential).forces(params, position, self.inputs))
+        return arrays(derivatives(self.potential).forces(params, position, self.inputs))
 
     def force_change(self, params: Params, position: np.ndarray, step: np.ndarray) -> Params:
         along = np.zeros(position.shape)
         along.flat[self.free] = step
-        return _arrays(derivatives(self.potential).force_change(params, position, self.inputs, along))
+        return arrays(derivatives(self.potential).force_change(params, position, self.inputs, along))
 
     def _copied(self, number: int) -> Self:
         """The system with all of its samples so many times, one after the other. A single system becomes a batch."""
@@ -286,5 +286,6 @@ def check_inputs(inputs: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _arrays(tree: Mapping[str, Any]) -> Params:
+def arrays(tree: Mapping[str, Any]) -> Params:
+    """What JAX returned as arrays of NumPy."""
     return {name: np.asarray(value) for name, value in tree.items()}

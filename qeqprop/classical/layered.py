@@ -21,6 +21,7 @@ from .state_cost import Coordinates, StateTerm, read_units
 
 if TYPE_CHECKING:
     from .block_descent import BlockDescent
+    from .predictive_coding import PredictiveCodingNetwork
 
 
 class LayeredState(AbstractModule):
@@ -123,7 +124,7 @@ class AbstractLayeredNetwork(AbstractSystem):
         """
         layers, pull = relaxing(self.architecture, state), state.pull
         pull = pull if pull is None or state.batched else pull[None]
-        return _as_forces(compiled(self.architecture).forces(params, layers, pull), state.batched)
+        return as_forces(compiled(self.architecture).forces(params, layers, pull), state.batched)
 
     def force_change(self, params: Params, state: LayeredState, changes: Sequence[Any], term: Any) -> Estimate:
         """The derivative of `param_grad` by the strength of the nudge `term`, along the changes of layers 1 to L."""
@@ -134,7 +135,7 @@ class AbstractLayeredNetwork(AbstractSystem):
             pull = np.zeros_like(outputs)
             pull[:, at.coordinates.nodes or ()] = at.slopes(outputs)
         moved = compiled(architecture).force_change(params, layers, (np.zeros_like(layers[0]), *changes), pull)
-        return _as_forces(moved, state.batched)
+        return as_forces(moved, state.batched)
 
     def nudged(self, term: Any, strength: complex) -> "AbstractLayeredNetwork":
         """The network with energy E + strength * term, or with outputs held that part of the way by a `Clamp`."""
@@ -178,7 +179,7 @@ def relaxing(net: Architecture, state: LayeredState) -> tuple[np.ndarray, ...]:
     return layers if state.batched else tuple(layer[None] for layer in layers)
 
 
-def at_outputs(net: AbstractLayeredNetwork, term: StateTerm) -> StateTerm:
+def at_outputs(net: "AbstractLayeredNetwork | PredictiveCodingNetwork", term: StateTerm) -> StateTerm:
     """A cost as a function of the outputs, numbered from 0, of a batch."""
     first, target = net.architecture.outputs[0], term.target
     rows = tuple(node - first for node in term.coordinates.nodes or ())
@@ -187,7 +188,7 @@ def at_outputs(net: AbstractLayeredNetwork, term: StateTerm) -> StateTerm:
     )
 
 
-def _as_forces(forces: Any, batched: bool) -> Estimate:
+def as_forces(forces: Any, batched: bool) -> Estimate:
     """Forces of a batch behind an axis of length 1."""
     return Estimate.exact({n: np.asarray(force)[None] if batched else np.asarray(force) for n, force in forces.items()})
 

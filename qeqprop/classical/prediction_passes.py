@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from .architecture import Architecture
+from .block_loop import squares
+from .blocks import flat
 from .output_pull import Pull, Reader
 
 ACTIVATIONS = ("tanh", "sigmoid", "hard_sigmoid", "relu", "gelu", "linear")
@@ -130,16 +132,16 @@ def sweeps(net: Net, readers: tuple[Reader, ...]) -> Callable[..., Settled]:
             layers, slopes = _predicted(net, params, drives, start[0], errors)
             force = _signal(pull, layers[-1])
             wanted = _wanted(net, params, layers, {k: errors[k] * slopes[k] for k in inner}, -force)
-            violated = sum(_squares(errors[k] - wanted[k]) for k in inner)
-            return layers, errors, slopes, force, jnp.sqrt(violated), jnp.sqrt(_squares(force)), count
+            violated = sum(squares(errors[k] - wanted[k]) for k in inner)
+            return layers, errors, slopes, force, jnp.sqrt(violated), jnp.sqrt(squares(force)), count
 
         force = _signal(pull, start[-1])
-        first = jnp.sqrt(jnp.sum(_squares(force)))
+        first = jnp.sqrt(jnp.sum(squares(force)))
         errors, _ = _sent_back(net, params, start, _at(net, params, drives, start)[1], -force)
         layers, errors, slopes, _, violated, scale, count = jax.lax.while_loop(unsettled, sweep, look(errors, 1))
         bare = _energies(errors)
         moved = sum(jnp.sum((a - b) ** 2) for a, b in zip(layers, start, strict=True))
-        bend = pull.curvature(_flat(start[-1]))
+        bend = pull.curvature(flat(start[-1]))
         facts = Facts(
             relative=jnp.max(violated / jnp.maximum(scale, 1e-300)),
             sweeps=count,
@@ -150,7 +152,7 @@ def sweeps(net: Net, readers: tuple[Reader, ...]) -> Callable[..., Settled]:
         return Settled(
             layers=layers[1:],
             forces=_forces(net, params, layers, {k: errors[k] * slopes[k] for k in inner}),
-            energies=bare + pull.costs(_flat(layers[-1])),
+            energies=bare + pull.costs(flat(layers[-1])),
             residual=violated,
             facts=jnp.stack([jnp.asarray(fact, float) for fact in facts]),
         )
@@ -218,17 +220,9 @@ def _forces(net: Net, params: Any, layers: Sequence[Any], signals: Mapping[int, 
 
 
 def _energies(errors: Mapping[int, Any]) -> Any:
-    return 0.5 * sum(_squares(error) for error in errors.values())
+    return 0.5 * sum(squares(error) for error in errors.values())
 
 
 def _signal(pull: Pull, last: Any) -> Any:
     """The pull on the last layer."""
-    return pull.signal(_flat(last)).reshape(last.shape)
-
-
-def _flat(layer: Any) -> Any:
-    return layer.reshape(len(layer), -1)
-
-
-def _squares(layer: Any) -> Any:
-    return jax_float64().numpy.sum(_flat(layer) ** 2, axis=1)
+    return pull.signal(flat(last)).reshape(last.shape)

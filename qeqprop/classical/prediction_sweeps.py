@@ -17,16 +17,15 @@ from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
+from .layered import as_forces, at_outputs
 from .prediction_passes import Facts, passes, response, sweeps
 from .predictive_coding import (
     Known,
     LayeredActivities,
     PredictiveCodingNetwork,
-    as_forces,
     frozen,
     with_batch_axis,
 )
-from .state_cost import Coordinates, StateTerm
 
 
 class PredictionSweeps(AbstractSolver):
@@ -171,27 +170,20 @@ def _equilibrium(
     )
 
 
-def _at_outputs(net: PredictiveCodingNetwork, term: StateTerm) -> tuple[StateTerm, list[int]]:
-    """The cost as a function of the outputs of a batch, and which outputs it reads."""
-    rows = [node - net.outputs[0] for node in term.coordinates.nodes or ()]
-    target = term.target if net.batch_size is not None or term.target is None else term.target[None]
-    return StateTerm(term.cost, Coordinates(tuple(rows)), target), rows
-
-
 def _nudges(net: PredictiveCodingNetwork) -> tuple[Any, Any, Any]:
     """Costs with the rows they read, strengths and targets."""
-    first, single = net.outputs[0], net.batch_size is None
-    readers = tuple((term.cost, tuple(node - first for node in term.coordinates.nodes or ())) for term, _ in net.nudges)
-    targets = tuple(term.target[None] if single and term.target is not None else term.target for term, _ in net.nudges)
-    return readers, tuple(beta for _, beta in net.nudges), targets
+    terms = [at_outputs(net, term) for term, _ in net.nudges]
+    readers = tuple((term.cost, term.coordinates.nodes or ()) for term in terms)
+    return readers, tuple(beta for _, beta in net.nudges), tuple(term.target for term in terms)
 
 
 def _check_strengths(net: PredictiveCodingNetwork, outputs: np.ndarray) -> None:
     """Refuse nudges under which no minimum is left along the outputs: 1 + beta d2C/ds2 must be positive."""
     curvature = np.zeros((len(outputs), net.layer_sizes[-1], net.architecture.layer_sizes[-1]))
     for original, beta in net.nudges:
-        term, rows = _at_outputs(net, original)
-        curvature[:, np.array(rows)[:, None], rows] += beta * term.curvatures(outputs)
+        term = at_outputs(net, original)
+        rows = np.asarray(term.coordinates.nodes, int)
+        curvature[:, rows[:, None], rows] += beta * term.curvatures(outputs)
     if not np.all(np.isfinite(curvature)):
         return  # the status will say so
     lowest = float(np.linalg.eigvalsh(curvature).min())

@@ -16,6 +16,7 @@ from .architecture import Architecture, layer_shape
 from .convolution import Convolution
 from .energy import Nudge, check_inputs
 from .interactions import AbstractInteraction, Dense, check_links
+from .layered import as_forces
 from .prediction_passes import ACTIVATIONS, Net, passes
 from .state_cost import Coordinates, StateTerm, read_units
 
@@ -247,8 +248,3 @@ class PredictiveCodingNetwork(AbstractSystem):
 def with_batch_axis(state: LayeredActivities) -> tuple[np.ndarray, ...]:
     """All layers, batch axis first."""
     return state.layers if state.batched else tuple(layer[None] for layer in state.layers)
-
-
-def as_forces(forces: Any, batched: bool) -> Estimate:
-    """Forces of a batch behind an axis of length 1."""
-    return Estimate.exact({n: np.asarray(force)[None] if batched else np.asarray(force) for n, force in forces.items()})

@@ -27,7 +27,7 @@ from ..core.scheme import Stencil, centered
 from ..core.solver import AbstractSolver, Equilibrium, describe, prepare
 from ..core.status import EquilibriumError
 from ..core.system import Params
-from .energy import AbstractPotentialSystem
+from .energy import AbstractPotentialSystem, arrays
 from .state_cost import StateTerm
 from .time_steps import (
     RUNGE_KUTTA,
@@ -201,7 +201,7 @@ def recurrent_backpropagation(
         problem.params, problem.position, scene, kick, problem.dt, problem.steps
     )
     times = problem.dt * np.arange(problem.steps + 1)
-    return ErrorProcess(times, np.asarray(errors), _arrays(rates), _arrays(gained), problem.residual)
+    return ErrorProcess(times, np.asarray(errors), arrays(rates), arrays(gained), problem.residual)
 
 
 def moving_problem(
@@ -296,10 +296,6 @@ def _propagated(motion: Motion) -> Callable[..., Any]:
         return errors, jax.vmap(rates)(errors), gained
 
     return jax.jit(propagated, static_argnums=5)
-
-
-def _arrays(tree: Mapping[str, Any]) -> Params:
-    return {name: np.asarray(value) for name, value in tree.items()}
 
 
 def _norms(values: np.ndarray) -> np.ndarray:
