@@ -162,7 +162,7 @@ def _linear(weights: Sequence[complex], values: Sequence[Any]) -> Any:
         return {name: _linear(weights, [value[name] for value in values]) for name in values[0]}
     terms = [(w, np.asarray(value)) for w, value in zip(weights, values, strict=True) if not is_zero(value)]
     if not terms:
-        return values[0]
+        return values[0].real
     (weight, value), *others = terms
     total = np.asarray(weight * value)
     for weight, value in others:
@@ -175,5 +175,5 @@ def _quadrature(weights: Sequence[complex], errors: Sequence[Any]) -> Any:
     if isinstance(errors[0], dict):
         return {name: _quadrature(weights, [error[name] for error in errors]) for name in errors[0]}
     if all(map(is_zero, errors)):
-        return errors[0]
+        return errors[0].real
     return np.sqrt(np.sum([np.abs(w * error) ** 2 for w, error in zip(weights, errors, strict=True)], axis=0))

@@ -36,6 +36,14 @@ def test_a_mean_that_is_zero_needs_no_arithmetic_and_changes_no_sum():
     )
 
 
+@pytest.mark.parametrize("value", [np.array([1.0, 2.0j]), zeros((2,), complex)])
+def test_combinations_of_complex_values_are_real(value):
+    total = combine((1.0, -1.0j), [Estimate.exact({"a": value})] * 2)
+    assert total.mean["a"].dtype == total.stderr["a"].dtype == np.float64
+    assert is_zero(total.stderr["a"])
+    np.testing.assert_array_equal(total.mean["a"], (value * (1 - 1j)).real)
+
+
 @pytest.mark.parametrize("arguments", [(1,), (1, 2, 3, 4)])
 def test_records_refuse_wrong_numbers_of_fields(arguments):
     with pytest.raises(TypeError, match=r"argument"):
