@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
-from ..core.graph import check_count
 from ..core.nudge import AbstractNudge, finite_target
 from ..core.system import real_array, replaced
 from .clamped_systems import ClampedPotential, ClampedSystem, unit_forces
 from .energy import AbstractEnergySystem, AbstractPotentialSystem
-from .state_cost import AbstractStateTerm, Coordinates, has_starts, repeated
+from .state_cost import AbstractStateTerm, Coordinates, distinct_nodes, has_starts, repeated
 
 
 class ClampTerm(AbstractStateTerm):
@@ -96,7 +95,8 @@ class Clamp(AbstractNudge):
 
     The reported loss is |s_free - y|^2, `squared_error`.
 
-    Works on every `AbstractEnergySystem`, with `Minimizer`, also on batches and in boxes.
+    Works on every `AbstractEnergySystem` with `Minimizer`, also on batches and in boxes, and on layered networks with
+    `BlockDescent`.
 
     Args:
         nodes: the nodes that are held, distinct. The target has the shape of their coordinates, shape (len(nodes), ...).
@@ -119,10 +119,7 @@ class Clamp(AbstractNudge):
     observables: tuple[Any, ...] = eqx.field(static=True)
 
     def __init__(self, nodes: Sequence[int]):
-        chosen = tuple(check_count(node, "nodes", 0) for node in nodes)
-        if not chosen or len(set(chosen)) != len(chosen):
-            raise ValueError(f"Argument `nodes` must hold distinct nodes, at least one, but is {list(chosen)}.")
-        self.observables = (Coordinates(chosen),)
+        self.observables = (Coordinates(distinct_nodes(nodes)),)
 
     def cost(self, state: Any, target: ArrayLike | None) -> Estimate:
         term = self.term(state, target)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from ..core.graph import Edges, check_count, check_edges, check_nodes
 from ..core.module import AbstractModule
-from ..core.system import real_array, replaced
+from ..core.system import Params, real_array, replaced
 from .energy import AbstractPotentialSystem, check_inputs
 
 
@@ -123,6 +123,11 @@ class AbstractOscillators(AbstractPotentialSystem):
         if (shape := self.input_shape) is None:
             raise ValueError("Argument `inputs` must be None: this network has no driven oscillators.")
         return replaced(self, inputs=check_inputs(inputs, shape))  # type: ignore[no-any-return]
+
+    def _drawn(self, rng: np.random.Generator) -> Params:
+        """Normal random parameters of width 1/sqrt(mean degree)."""
+        width = 1 / np.sqrt(self.layout.degree)
+        return {name: width * rng.normal(size=shape) for name, shape in self.param_shapes.items()}
 
     def __repr__(self) -> str:
         facts = [f"{self.n_nodes} oscillators", f"{len(self.edges)} edges", *self._settings()]

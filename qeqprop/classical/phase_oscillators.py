@@ -107,8 +107,7 @@ class PhaseOscillators(AbstractOscillators):
     def init_params(self, rng: np.random.Generator | int) -> Params:
         """Normal couplings and fields of width 1/sqrt(mean degree), uniform reference phases, frequencies of width 0.1."""
         rng = np.random.default_rng(rng)
-        width = 1 / np.sqrt(self.layout.degree)
-        drawn = {name: width * rng.normal(size=shape) for name, shape in self.param_shapes.items()}
+        drawn = self._drawn(rng)
         if self.fields:
             drawn["psi"] = rng.uniform(-np.pi, np.pi, self.n_nodes)
         if self.frequencies:
@@ -176,9 +175,7 @@ class OscillatorIsing(AbstractOscillators):
 
     def init_params(self, rng: np.random.Generator | int) -> Params:
         """Normal couplings and fields of width 1/sqrt(mean degree)."""
-        rng = np.random.default_rng(rng)
-        width = 1 / np.sqrt(self.layout.degree)
-        return {name: width * rng.normal(size=shape) for name, shape in self.param_shapes.items()}
+        return self._drawn(np.random.default_rng(rng))
 
     def _settings(self) -> list[str]:
         return [f"injection {self.potential.injection:g}"]

@@ -194,10 +194,7 @@ class StateCost(AbstractNudge):
         if not callable(cost):
             raise TypeError(f"Argument `cost` must be callable, but is {type(cost).__name__}.")
         self.function = cost
-        chosen = None if nodes is None else tuple(check_count(node, "nodes", 0) for node in nodes)
-        if chosen is not None and (not chosen or len(set(chosen)) != len(chosen)):
-            raise ValueError(f"Argument `nodes` must hold distinct nodes, at least one, but is {list(chosen)}.")
-        self.observables = (Coordinates(chosen),)
+        self.observables = (Coordinates(None if nodes is None else distinct_nodes(nodes)),)
 
     def cost(self, state: Any, target: ArrayLike | None = None) -> Estimate:
         return self.term(state, target).expect(state)
@@ -207,6 +204,14 @@ class StateCost(AbstractNudge):
 
     def check_target(self, target: ArrayLike | None, batch_size: int | None) -> np.ndarray | None:
         return None if target is None else finite_target(target, batch_size)
+
+
+def distinct_nodes(nodes: Sequence[int]) -> tuple[int, ...]:
+    """`nodes` as a tuple. TypeError, ValueError: not integers, none, or one of them twice."""
+    chosen = tuple(check_count(node, "nodes", 0) for node in nodes)
+    if not chosen or len(set(chosen)) != len(chosen):
+        raise ValueError(f"Argument `nodes` must hold distinct nodes, at least one, but is {list(chosen)}.")
+    return chosen
 
 
 def check_reach(nodes: Sequence[int] | None, free: np.ndarray) -> None:

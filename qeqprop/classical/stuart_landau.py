@@ -100,10 +100,7 @@ class StuartLandau(AbstractOscillators):
 
     def init_params(self, rng: np.random.Generator | int) -> Params:
         """mu = 1, normal couplings and fields of width 1/sqrt(mean degree)."""
-        rng = np.random.default_rng(rng)
-        width = 1 / np.sqrt(self.layout.degree)
-        drawn = {name: width * rng.normal(size=shape) for name, shape in self.param_shapes.items()}
-        return drawn | {"mu": np.ones(self.n_nodes)}
+        return self._drawn(np.random.default_rng(rng)) | {"mu": np.ones(self.n_nodes)}
 
     def _settings(self) -> list[str]:
         return ["fields"] if self.fields else []

@@ -159,6 +159,7 @@ def ep_gradient(
 
 
 def check_scheme(scheme: AbstractScheme | None, solver: AbstractSolver) -> None:
+    """Raise TypeError for what is no scheme, ValueError for one that the solver cannot follow."""
     if scheme is not None and not isinstance(scheme, AbstractScheme):
         raise TypeError(f"Argument `scheme` must be a qeqprop scheme, but is {scheme!r}.")
     if isinstance(scheme, LinearResponse) and not solver.responds:

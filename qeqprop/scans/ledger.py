@@ -46,6 +46,7 @@ Stamp = tuple[int, int, int]
 
 
 def stamp(known: os.stat_result) -> Stamp:
+    """What tells a file from another at its place."""
     return known.st_ino, known.st_size, known.st_mtime_ns
 
 
