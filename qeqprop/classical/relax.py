@@ -89,11 +89,12 @@ def smallest_curvatures(curvature: np.ndarray, held: np.ndarray) -> tuple[np.nda
 
 
 def _masked(curvature: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """The curvature with the rows and columns of held coordinates those of the identity."""
+    """The curvature with the rows and columns of held coordinates those of the identity, in units of the others."""
     if not held.any():
         return curvature
     apart = np.where(held[:, :, None] | held[:, None, :], 0.0, curvature)
-    return apart + held[:, :, None] * np.eye(held.shape[1])
+    unit = np.abs(apart).max(axis=(1, 2))
+    return apart + np.where(held, np.where(unit > 0, unit, 1.0)[:, None], 0.0)[:, :, None] * np.eye(held.shape[1])
 
 
 def _signs(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

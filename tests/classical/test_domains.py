@@ -143,6 +143,23 @@ def test_saddle_points_are_left_downhill_by_batches_too():
     assert np.all(found[:, 0] * found[:, 1] < 0)
 
 
+@pytest.mark.parametrize("unit", [1e-13, 1.0, 1e13])
+def test_minima_in_a_box_do_not_depend_on_the_unit_of_energy(unit):
+    well = EnergySystem(
+        lambda p, s, x: p["c"] * ((s[0] ** 2 - 1) ** 2 / 4 + s[1] ** 2 / 2 - x[0] * s[1]),
+        (2,),
+        {"c": ()},
+        inputs=(1,),
+        domain=Box(-2.0, 2.0),
+        start=[0.01, 0.3],
+    )
+    found = qp.equilibrate(
+        well, {"c": unit}, inputs=[[5.0], [0.1]]
+    )  # a bound holds the first, from a place that is no minimum
+    np.testing.assert_allclose(found.state.position, [[1.0, 2.0], [1.0, 0.1]], rtol=1e-9)
+    assert found.stats["smallest_curvature"] == pytest.approx(unit)
+
+
 @pytest.mark.parametrize("domain", [None, Box(0.0, 50.0)])
 @pytest.mark.parametrize("pull", [1e-4, 1.0, 900.0])
 def test_starts_without_any_curvature_are_left_downhill(domain, pull):
