@@ -11,6 +11,7 @@ from .clamped_systems import unit_forces
 from .energy import AbstractEnergySystem
 from .landscape import Landscape
 from .newton import Curvature
+from .relax import solve_masked
 
 MANY = 200
 """Coordinates in a cost above which the limits are not computed: that needs a solve for each."""
@@ -32,13 +33,16 @@ def check_nudge(system: AbstractEnergySystem, position: np.ndarray, free: Curvat
 
 
 def check_nudges(land: Landscape, free: np.ndarray) -> None:
-    """The same for a batch, at free minima (batch, n_free): refuse a nudge that makes one of them unstable."""
+    """The same for a batch, at free minima (batch, n_free): refuse a nudge that makes one of them unstable.
+
+    Coordinates that a bound holds do not move, and their curvature does not count.
+    """
     bare, held = land.free().curvatures(free), land.free().held(free)
     for term, strength in land.system.nudges:
         if strength:
             whole = replaced(land, system=replaced(land.system, nudges=((term, strength),)))
             bent = np.where(held[:, :, None] | held[:, None, :], 0.0, whole.curvatures(free) - bare) / strength
-            _refuse_beyond(strength, np.linalg.eigvals(np.linalg.solve(bare, bent)).real)
+            _refuse_beyond(strength, np.linalg.eigvals(solve_masked(bare, held, bent)).real)
 
 
 def _refuse_beyond(strength: float, softening: np.ndarray) -> None:

@@ -132,6 +132,23 @@ def test_unstable_nudges_of_a_batch_are_refused_with_the_limit():
         )
 
 
+@pytest.mark.parametrize("bend", [0.0, -1.0])
+def test_what_a_bound_holds_does_not_soften_the_minimum(bend):
+    pair = EnergySystem(
+        lambda p, s, x: s[0] ** 2 / 2 - p["b"] * s[0] + 1.6 * s[0] * s[1] + bend * s[1] ** 2 - 5 * s[1] + 0 * x.sum(),
+        (2,),
+        {"b": ()},
+        inputs=(1,),
+        domain=Box(0.0, 1.0),
+    )
+    problem = (pair, {"b": 1.9}, StateCost(lambda s, y: (s[0] - y) ** 2 / 2, nodes=[0]), np.ones(2))
+    out = qp.ep_gradient(*problem, inputs=np.zeros((2, 1)), scheme=qp.centered(1e-3))
+    np.testing.assert_allclose(out.free.state.position, [[0.3, 1.0]] * 2)
+    np.testing.assert_allclose(out.grad["b"], 0.3 - 1, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"beta must lie between -1 and inf"):
+        qp.ep_gradient(*problem, inputs=np.zeros((2, 1)), scheme=qp.one_sided(-1.1))
+
+
 def test_saddle_points_are_left_downhill_by_batches_too():
     well = EnergySystem(
         lambda p, s, x: (p["a"] * (s**2 - 1) ** 2).sum() + 0.3 * s[0] * s[1] + 0 * x.sum(),
