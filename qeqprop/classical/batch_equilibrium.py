@@ -79,5 +79,7 @@ def batch_response(land: Landscape, free: np.ndarray, term: AbstractStateTerm, t
     scale = np.maximum(np.linalg.norm(np.where(held, 0.0, load), axis=1), 1e-300)
     residual = np.linalg.norm(missed, axis=1) / scale
     status = Status.OK if np.all(residual <= max(tolerance, 1e-8)) else Status.UNCONVERGED
+    if not np.all(np.isfinite(step)):  # a singular curvature
+        status = Status.DEGENERATE
     grad = land.mean(land.force_changes(free, step))
     return Response(grad, land.worst(residual), status, {})

@@ -75,8 +75,17 @@ def relax(
 
 
 def solve_masked(curvature: np.ndarray, held: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """curvature^-1 right, (batch, n, k), for the coordinates that no bound holds; the held ones stay."""
-    return np.linalg.solve(_masked(curvature, held), np.where(held[..., None], 0.0, right))
+    """curvature^-1 right, (batch, n, k), for the coordinates that no bound holds; the held ones stay.
+
+    NaN for samples whose curvature is singular.
+    """
+    matrices, right = _masked(curvature, held), np.where(held[..., None], 0.0, right)
+    try:
+        return np.linalg.solve(matrices, right)
+    except np.linalg.LinAlgError:  # which does not say of whom
+        found, regular = np.full(right.shape, np.nan), np.linalg.slogdet(matrices).sign != 0
+        found[regular] = np.linalg.solve(matrices[regular], right[regular])
+        return found
 
 
 def smallest_curvatures(curvature: np.ndarray, held: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

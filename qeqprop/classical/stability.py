@@ -42,7 +42,10 @@ def check_nudges(land: Landscape, free: np.ndarray) -> None:
         if strength:
             whole = replaced(land, system=replaced(land.system, nudges=((term, strength),)))
             bent = np.where(held[:, :, None] | held[:, None, :], 0.0, whole.curvatures(free) - bare) / strength
-            _refuse_beyond(strength, np.linalg.eigvals(solve_masked(bare, held, bent)).real)
+            relative = solve_masked(bare, held, bent)
+            known = np.all(np.isfinite(relative), axis=(1, 2))  # of others the status says that they are no minima
+            if known.any():
+                _refuse_beyond(strength, np.linalg.eigvals(relative[known]).real)
 
 
 def _refuse_beyond(strength: float, softening: np.ndarray) -> None:

@@ -209,6 +209,19 @@ def test_displacements_of_phases_are_measured_around_the_circle(batched):
     assert again.stats["displacement"] < 1e-12
 
 
+@pytest.mark.parametrize("scheme", [qp.LinearResponse(), qp.centered(0.1)])
+def test_flat_minima_of_a_batch_are_reported_and_not_raised_where_that_is_asked_for(scheme):
+    line = EnergySystem(
+        lambda p, s, x: x[0] * (s[0] - p["b"]) ** 2 / 2 + x[1] * s[1] ** 2, (2,), {"b": ()}, inputs=(2,)
+    )
+    problem = (line, {"b": 0.5}, StateCost(lambda s, y: (s[0] - y) ** 2 / 2, nodes=[0]), np.ones(2))
+    flat = {"inputs": np.array([[1.0, 0.0], [1.0, 1.0]]), "scheme": scheme}
+    out = qp.ep_gradient(*problem, **flat, throw=False)
+    assert out.status >= qp.Status.DEGENERATE
+    with pytest.raises(qp.EquilibriumError, match="degenerate"):
+        qp.ep_gradient(*problem, **flat)
+
+
 def test_batches_report_their_softest_mode_and_flat_ones_are_degenerate():
     rng = np.random.default_rng(7)
     bowl = EnergySystem(
