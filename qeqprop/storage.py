@@ -28,6 +28,7 @@ _CLASSES = {
     "HeatBath": "classical.heat_bath",
     "ParallelTempering": "classical.tempering",
     "SimulatedAnnealing": "classical.annealing",
+    "SpinDistribution": "classical.spin_distribution",
     "SpinEnsemble": "classical.spin_ensemble",
     "AdiabaticPreparation": "quantum.adiabatic",
     "Estimate": "core.estimate",

@@ -16,7 +16,7 @@ _NAMES = {
     "deep_resistive": ["DeepResistiveNetwork"],
     "diode_model": ["DiodeModel"],
     "discrete_time": ["DiscreteTime", "backpropagation_through_time", "nudged_updates"],
-    "domains": ["Box", "RealSpace", "Torus"],
+    "domains": ["Box", "RealSpace", "Spins", "Torus"],
     "elastic": ["ElasticNetwork"],
     "energy": ["PointState"],
     "energy_system": ["EnergySystem"],
@@ -44,6 +44,7 @@ _NAMES = {
     "resistive": ["CircuitState", "Diode", "ResistiveNetwork"],
     "rigidity": ["RigidityReport", "rigidity_report"],
     "rules": ["RULES", "LearningRule"],
+    "spin_distribution": ["SpinDistribution"],
     "spin_ensemble": ["SpinEnsemble"],
     "shockley": ["ShockleyNetwork"],
     "spice": ["SpiceCheck", "check_with_ngspice", "to_spice"],
@@ -84,7 +85,7 @@ if TYPE_CHECKING:
     from .deep_resistive import DeepResistiveNetwork
     from .diode_model import DiodeModel
     from .discrete_time import DiscreteTime, backpropagation_through_time, nudged_updates
-    from .domains import Box, RealSpace, Torus
+    from .domains import Box, RealSpace, Spins, Torus
     from .elastic import ElasticNetwork
     from .energy import PointState
     from .energy_system import EnergySystem
@@ -114,6 +115,7 @@ if TYPE_CHECKING:
     from .rules import RULES, LearningRule
     from .shockley import ShockleyNetwork
     from .spice import SpiceCheck, check_with_ngspice, to_spice
+    from .spin_distribution import SpinDistribution
     from .spin_ensemble import SpinEnsemble
     from .state_cost import Coordinates, StateCost
     from .stationary_action import StationaryAction

@@ -10,7 +10,7 @@ from ..core.scheme import AbstractScheme
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.system import AbstractSystem, Params
 from .annealing import configuration_of, lowest_of
-from .ising import Ising, SpinModel
+from .ising import Ising, SpinModel, not_ising
 from .temperature import contrast
 
 Options = Mapping[str, Any]
@@ -125,7 +125,7 @@ class Annealer(AbstractSolver):
     ) -> Equilibrium:
         """The lowest state among the samples."""
         if not isinstance(system, Ising):
-            raise TypeError(f"Annealer solves Ising networks, not {type(system).__name__}.")
+            raise not_ising("Annealer solves", system)
         model, options = system.model(params), dict(self.options)
         if "seed" in (getattr(self.sampler, "parameters", None) or {}) and "seed" not in options:
             options["seed"] = int((key or np.random.SeedSequence()).generate_state(1)[0] >> 1)

@@ -17,7 +17,7 @@ from ..core.nudge import AbstractNudge, finite_target
 from ..core.system import real_array, replaced
 from .clamped_systems import ClampedPotential, ClampedSystem, unit_forces
 from .energy import AbstractEnergySystem, AbstractPotentialSystem
-from .state_cost import AbstractStateTerm, Coordinates, distinct_nodes, has_starts, repeated
+from .state_cost import AbstractStateTerm, Coordinates, distinct_nodes, has_starts, is_distribution, repeated
 
 
 class ClampTerm(AbstractStateTerm):
@@ -128,6 +128,8 @@ class Clamp(AbstractNudge):
     def term(self, free_state: Any, target: ArrayLike | None) -> Any:
         if has_starts(free_state):
             raise ValueError("A Clamp holds nodes near one free state: it has no average over random starts.")
+        if is_distribution(free_state):
+            raise ValueError("A Clamp holds nodes near one free state: spins at a temperature take a StateCost.")
         read = self.observables[0].of_batch if getattr(free_state, "batched", False) else self.observables[0].of
         anchor = read(free_state.position)
         return ClampTerm(self.observables[0], anchor, real_array(np.asarray(target), "target", anchor.shape))

@@ -43,6 +43,15 @@ def batch_derivatives(potential: Potential, driven: bool) -> Derivatives:
     return Derivatives(*map(jax.jit, (*(jax.vmap(f, axes) for f in local), *moving)))
 
 
+@functools.lru_cache(maxsize=64)
+def weighted_forces(potential: Potential) -> Any:
+    """The derivative of sum_s weights_s potential(params, s, inputs) by the parameters, of (params, states, inputs, weights):
+    one backward pass for a whole block of states."""
+    jax = jax_float64()
+    of_all = jax.vmap(potential, (None, 0, None))
+    return jax.jit(jax.grad(lambda params, states, inputs, weights: weights @ of_all(params, states, inputs)))
+
+
 def slope_of(function: Callable[..., Any], argument: int = 0) -> Callable[..., Any]:
     """`jax.grad` of a scalar function, that of complex numbers too, where the function is analytic."""
     jax = jax_float64()

@@ -1,4 +1,4 @@
-"""Where coordinates live: on the real line, between bounds, or on a circle."""
+"""Where coordinates live: on the real line, between bounds, on a circle, or at +-1."""
 
 import abc
 
@@ -15,7 +15,15 @@ class AbstractDomain(AbstractModule):
 
     @abc.abstractmethod
     def bounds(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Lowest and highest values, of the shape of a state; infinite where there are none."""
+        """Lowest and highest values, of the shape of a state; infinite where there are none.
+
+        Raises:
+            TypeError: the values are discrete, so that no force moves them from one to another.
+        """
+
+    @abc.abstractmethod
+    def nearest(self, position: np.ndarray) -> np.ndarray:
+        """The state of the domain that is nearest to any real numbers."""
 
     @abc.abstractmethod
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -36,6 +44,9 @@ class RealSpace(AbstractDomain):
 
     def bounds(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         return np.full(shape, -np.inf), np.full(shape, np.inf)
+
+    def nearest(self, position: np.ndarray) -> np.ndarray:
+        return position
 
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return rng.normal(size=shape)
@@ -75,6 +86,9 @@ class Box(AbstractDomain):
     def bounds(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         return np.broadcast_to(self.low, shape), np.broadcast_to(self.high, shape)
 
+    def nearest(self, position: np.ndarray) -> np.ndarray:
+        return np.clip(position, self.low, self.high)
+
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return rng.uniform(*self.bounds(shape))
 
@@ -105,8 +119,42 @@ class Torus(AbstractDomain):
     def bounds(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         return RealSpace().bounds(shape)
 
+    def nearest(self, position: np.ndarray) -> np.ndarray:
+        return position
+
     def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         return rng.uniform(-self.period / 2, self.period / 2, shape)
 
     def between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         return (end - start + self.period / 2) % self.period - self.period / 2
+
+
+class Spins(AbstractDomain):
+    """Numbers that are +1 or -1, with any potential: products of three spins, votes, whatever JAX can compute of them.
+
+    There are no forces on spins and no minimum to slide into: equilibria are Boltzmann distributions, by `ExactEnumeration`
+    (T = 1 where no solver is named). Networks with pair couplings alone are better an `Ising`, which samplers take as well.
+    Random starts are fair coins.
+
+    Example:
+        >>> import qeqprop as qp
+        >>> triple = qp.classical.EnergySystem(lambda p, s, x: -p["K"] * s[0] * s[1] * s[2], (3,), {"K": ()}, domain=Spins())
+        >>> cost = qp.classical.StateCost(lambda s, y: (s[0] * s[1] * s[2] - y) ** 2)
+        >>> out = qp.ep_gradient(triple, {"K": 0.5}, cost, 1.0)
+        >>> print(out.loss, out.grad["K"].round(6))     # 2 (1 - tanh K), and -2 / cosh(K)^2
+        1.07577 -1.572895
+    """
+
+    def bounds(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        raise TypeError(
+            "Spins have no forces that a solver could follow to an equilibrium: use ExactEnumeration(temperature)."
+        )
+
+    def nearest(self, position: np.ndarray) -> np.ndarray:
+        return np.where(position >= 0, 1.0, -1.0)
+
+    def draw(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        return rng.choice([-1.0, 1.0], shape)
+
+    def between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        return end - start

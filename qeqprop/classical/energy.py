@@ -24,7 +24,16 @@ from .curvature_pattern import curvature_pattern
 from .derivatives import Derivatives, Potential, batch_derivatives, derivatives
 from .domains import AbstractDomain
 from .factorization import DENSE
-from .state_cost import AbstractStateTerm, Coordinates, StateTerm, has_many_points, has_starts, number, repeated
+from .state_cost import (
+    AbstractStateTerm,
+    Coordinates,
+    StateTerm,
+    has_many_points,
+    has_starts,
+    is_distribution,
+    number,
+    repeated,
+)
 
 if TYPE_CHECKING:
     from ..core.solver import AbstractSolver
@@ -163,17 +172,21 @@ class AbstractEnergySystem(AbstractSystem):
         return position
 
     def energy(self, params: Params, state: Any) -> Estimate:
-        """The energy of a state, nudges included; of many points, which only potentials have, of every sample."""
+        """The energy of a state, nudges included; of many points of every sample, of a distribution the mean."""
         if isinstance(self, AbstractPotentialSystem) and has_many_points(state):
             many, mean = self._of_points(state)
             return mean(many.values(params, state.position))
+        if isinstance(self, AbstractPotentialSystem) and is_distribution(state):
+            return Estimate.exact(np.asarray(state.mean(lambda positions: self.over_points(params, positions))))
         return Estimate.exact(np.asarray(self.value(params, state.position)))
 
     def param_grad(self, params: Params, state: Any) -> Estimate:
-        """dE/dtheta at a fixed state; of many points, of every sample."""
+        """dE/dtheta at a fixed state; of many points, of every sample; of a distribution the mean."""
         if isinstance(self, AbstractPotentialSystem) and has_many_points(state):
             many, mean = self._of_points(state)
             return mean(arrays(many.batched().forces(params, state.position, many.inputs)))
+        if isinstance(self, AbstractPotentialSystem) and is_distribution(state):
+            return Estimate.exact(state.mean_forces(self, params, state.probabilities))
         return Estimate.exact(self.forces(params, state.position))
 
     def nudged(self, term: Any, strength: complex) -> "AbstractEnergySystem":
@@ -269,6 +282,11 @@ class AbstractPotentialSystem(AbstractEnergySystem):
     def batched(self) -> Derivatives:
         """The derivatives of a batch; `inputs` must be the system's."""
         return batch_derivatives(self.potential, self.batch_size is not None)
+
+    def over_points(self, params: Params, positions: np.ndarray) -> np.ndarray:
+        """The energies of many points of one sample, nudges included."""
+        bare = np.asarray(batch_derivatives(self.potential, False).value(params, positions, self.inputs))
+        return bare + sum(beta * term.over_points(positions) for term, beta in self.nudges)
 
     def values(self, params: Params, positions: np.ndarray) -> np.ndarray:
         """The energies of a batch, nudges included."""

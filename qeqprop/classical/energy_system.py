@@ -1,7 +1,7 @@
 """`EnergySystem`: a new classical system is an energy, and nothing else."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import numpy as np
@@ -11,8 +11,11 @@ from ..core.graph import Edges, check_edges
 from ..core.precision import jax_float64
 from ..core.system import Params, real_array, replaced
 from .derivatives import Potential
-from .domains import AbstractDomain, RealSpace
+from .domains import AbstractDomain, RealSpace, Spins
 from .energy import AbstractPotentialSystem, Nudge, check_inputs
+
+if TYPE_CHECKING:
+    from ..core.solver import AbstractSolver
 
 
 class EnergySystem(AbstractPotentialSystem):
@@ -24,8 +27,8 @@ class EnergySystem(AbstractPotentialSystem):
         shape: of the state, node axis first.
         params: name -> shape of the parameters.
         inputs: shape of one sample's inputs, None for none.
-        start: where minimisations start, and where coordinates are held; None takes zeros.
-        domain: where the coordinates live: `RealSpace()` (None), `Box(low, high)` or `Torus(period)`.
+        start: where minimisations start, and where coordinates are held; None takes zeros (of spins +1).
+        domain: where the coordinates live: `RealSpace()` (None), `Box(low, high)`, `Torus(period)` or `Spins()`.
         held: a mask of shape `shape` of coordinates that keep their start: clamped nodes, or one that fixes a gauge (an
             energy that does not change under a common phase has a flat direction; hold one phase).
         interactions: list of pairs of nodes, or a graph: no other two nodes interact in the potential. Above 300 free
@@ -126,6 +129,13 @@ class EnergySystem(AbstractPotentialSystem):
         rng = np.random.default_rng(rng)
         return {name: rng.normal(size=shape) for name, shape in self.shapes}
 
+    def _solver_of_kind(self) -> "AbstractSolver":
+        """A minimiser; of spins their enumeration at T = 1."""
+        from .enumeration import ExactEnumeration
+        from .minimize import Minimizer
+
+        return ExactEnumeration(1.0) if isinstance(self.domain, Spins) else Minimizer()
+
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {shape}" for name, shape in self.shapes)
         return f"EnergySystem(coordinates {self.shape}, parameters {shapes})"
@@ -133,12 +143,11 @@ class EnergySystem(AbstractPotentialSystem):
 
 def _check_start(start: ArrayLike | None, shape: tuple[int, ...], domain: AbstractDomain) -> np.ndarray:
     if not isinstance(domain, AbstractDomain):
-        raise TypeError(f"Argument `domain` must be RealSpace(), Box(...) or Torus(...), but is {domain!r}.")
-    low, high = domain.bounds(shape)
+        raise TypeError(f"Argument `domain` must be RealSpace(), Box(...), Torus(...) or Spins(), but is {domain!r}.")
     if start is None:
-        return np.clip(np.zeros(shape), low, high)
+        return domain.nearest(np.zeros(shape))
     origin = real_array(start, "start", shape)
-    if np.any((origin < low) | (origin > high)):
+    if np.any(domain.nearest(origin) != origin):
         raise ValueError(f"Argument `start` must lie in the domain {domain}, but is {origin.tolist()}.")
     return origin
 

@@ -13,7 +13,7 @@ from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .covariance import covariances
-from .ising import Ising
+from .ising import Ising, not_ising
 from .spin_chains import Chains, words
 from .spin_ensemble import SpinEnsemble, over_chains
 from .temperature import check_temperature
@@ -84,7 +84,7 @@ class HeatBath(AbstractSolver):
     ) -> Equilibrium:
         """The ensemble; with an `init` by its random numbers, else with those of `key`."""
         if not isinstance(system, Ising):
-            raise TypeError(f"HeatBath samples Ising networks, not {type(system).__name__}.")
+            raise not_ising("HeatBath samples", system)
         seed = words(key) if init is None else seed_of(init, "HeatBath")
         chains = Chains(system.model(params), self.chains, seed, records=self.records)
         free, bias = cool(chains, self.temperature, self.burn_in)

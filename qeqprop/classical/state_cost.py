@@ -115,7 +115,9 @@ class StateTerm(AbstractStateTerm):
         return replaced(self, target=repeated(self.target, number, batched))  # type: ignore[no-any-return]
 
     def expect(self, state: Any) -> Estimate:
-        """The cost of a state; of many points, of every sample."""
+        """The cost of a state; of many points, of every sample; of a distribution the mean."""
+        if is_distribution(state):
+            return Estimate.exact(np.asarray(state.mean(self.over_points)))
         if has_starts(state):
             many = self.copied(state.starts, state.batched)
             return state.mean(many.values(state.position))  # type: ignore[no-any-return]
@@ -127,6 +129,10 @@ class StateTerm(AbstractStateTerm):
     def values(self, positions: np.ndarray) -> np.ndarray:
         """The costs at a batch of points, shape (batch,)."""
         return np.asarray(compiled_batch(self.cost).value(self.coordinates.of_batch(positions), self.target))
+
+    def over_points(self, positions: np.ndarray) -> np.ndarray:
+        """The costs of many points of one sample."""
+        return self.copied(len(positions), False).values(positions)
 
     def slopes(self, positions: np.ndarray) -> np.ndarray:
         """`slope` at a batch of points, batch axis first."""
@@ -160,6 +166,11 @@ def number(value: Any) -> Any:
 def has_starts(state: Any) -> bool:
     """Whether a state is a `PointEnsemble`: every sample has come to rest from several starts."""
     return hasattr(state, "starts")
+
+
+def is_distribution(state: Any) -> bool:
+    """Whether a state is a `SpinDistribution`: every configuration has a probability."""
+    return hasattr(state, "probabilities")
 
 
 def has_many_points(state: Any) -> bool:

@@ -12,7 +12,7 @@ from ..core.scheme import LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.system import AbstractSystem, Params
 from .heat_bath import cool, covariance_response, seed_of, thermal_equilibrium
-from .ising import Ising
+from .ising import Ising, not_ising
 from .spin_chains import Chains, words
 from .spin_ensemble import SpinEnsemble
 from .temperature import check_temperature
@@ -84,7 +84,7 @@ class ParallelTempering(AbstractSolver):
     ) -> Equilibrium:
         """The ensemble at the lowest temperature; with an `init` by its random numbers, else with those of `key`."""
         if not isinstance(system, Ising):
-            raise TypeError(f"ParallelTempering samples Ising networks, not {type(system).__name__}.")
+            raise not_ising("ParallelTempering samples", system)
         seed = words(key) if init is None else seed_of(init, "ParallelTempering")
         model, steps = system.model(params), len(self.temperatures)
         anneal = Chains(model, self.chains, seed)
