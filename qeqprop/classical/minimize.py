@@ -8,7 +8,6 @@ from typing import Any, ClassVar, TypeGuard
 
 import equinox as eqx
 import numpy as np
-import scipy.sparse as sp
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
@@ -22,10 +21,12 @@ from .domains import RealSpace, Torus
 from .energy import AbstractEnergySystem, AbstractPotentialSystem
 from .factorization import DENSE, factorize, refined_solve, smallest_eigenvalue
 from .fire import Fire
+from .flat_directions import flatness, overlap
 from .landscape import Landscape
 from .newton import Minimum, minimize, moved
 from .relax import FLAT, relax
 from .stability import check_nudge, check_nudges
+from .state_cost import StateTerm
 
 
 class Minimizer(AbstractSolver):
@@ -36,6 +37,10 @@ class Minimizer(AbstractSolver):
     steps, the smallest curvature (eigenvalue of the Hessian) and, of nudged states, the displacement from the free one, and
     in a `Box` how many coordinates have reached or left a bound since. A nudged state with a barrier between it and the free
     one has the status `BRANCH_JUMP`.
+
+    Of a free state with flat directions (`DEGENERATE`) `stats["zero_modes"]` are these, shape (n_free, n_flat); nudged states
+    and the linear response then report `zero_mode_overlap`, the part of the cost's slope along them: above 0 the response to
+    the cost diverges.
 
     Batches of a system whose potential is a JAX function are minimised at once, with dense curvatures.
 
@@ -96,6 +101,9 @@ class Minimizer(AbstractSolver):
         if init is not None:
             stats["displacement"] = float(np.linalg.norm(_way(system, init.state.position, found.position)))
             step = _way(system, position, found.position).flat[system.free]
+            if system.nudges:
+                pull = sum(beta * system.term_slope(term, position) for term, beta in system.nudges)
+                stats |= _felt(init, np.asarray(pull))
             if system.nudges and _left_branch(system, params, position, step):
                 status = max(status, Status.BRANCH_JUMP)
         return Equilibrium(
@@ -144,7 +152,8 @@ class Minimizer(AbstractSolver):
         matrix = system.curvature(params, position)
         if known is None:
             undefined = {name: np.full(shape, np.nan) for name, shape in system.param_shapes.items()}
-            return Response(Estimate.exact(undefined), np.asarray(np.inf), Status.DEGENERATE, {})
+            felt = _felt(equilibrium, system.term_slope(term, position)) if isinstance(term, StateTerm) else {}
+            return Response(Estimate.exact(undefined), np.asarray(np.inf), Status.DEGENERATE, felt)
         factor = known.factor
         load = term.load(system, position, lambda b: refined_solve(matrix, b, factor, tolerance)[0])
         step, residual = refined_solve(matrix, load, factor, tolerance)
@@ -187,27 +196,19 @@ def _status(system: AbstractEnergySystem, params: Params, found: Minimum, stats:
         return Status.UNCONVERGED
     matrix = system.curvature(params, found.position) if found.newton_steps and len(system.free) else None
     if not found.definite:
-        stats |= _flatness(matrix)
+        stats |= flatness(matrix)
         return Status.DEGENERATE
     if matrix is not None:
         stats["smallest_curvature"] = smallest_eigenvalue(matrix, found.curvature.factor)
         if stats["smallest_curvature"] <= FLAT * np.abs(matrix.diagonal()).max():
-            stats |= _flatness(matrix)
+            stats |= flatness(matrix)
             return Status.DEGENERATE
     return Status.OK
 
 
-def _flatness(matrix: Any) -> dict[str, Any]:
-    """How many directions of a minimum are flat, in words for the error."""
-    if matrix is None or matrix.shape[0] > DENSE:
-        return {}
-    softness = np.linalg.eigvalsh(matrix.toarray() if sp.issparse(matrix) else matrix)
-    count = int(np.sum(np.abs(softness) <= 10 * FLAT * max(np.abs(softness).max(), 1e-300)))
-    return {
-        "flat_directions": count,
-        "advice": f"{count} of {len(softness)} directions of the minimum are flat: floppy modes of a network, or a symmetry. "
-        "Pin nodes, add springs or an on-site stiffness; fix a phase.",
-    } if count else {}  # fmt: skip
+def _felt(free: Equilibrium, slope: np.ndarray) -> dict[str, Any]:
+    """How much of a cost's slope lies along the flat directions of a free state, where it has any."""
+    return {"zero_mode_overlap": overlap(slope, free.stats["zero_modes"])} if "zero_modes" in free.stats else {}
 
 
 def _way(system: AbstractEnergySystem, start: np.ndarray, end: np.ndarray) -> np.ndarray:

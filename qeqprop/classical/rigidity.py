@@ -12,6 +12,7 @@ from ..core.nudge import AbstractNudge
 from ..core.system import Params
 from .elastic import ElasticNetwork
 from .energy import PointState
+from .flat_directions import overlap
 from .relax import FLAT
 from .state_cost import StateCost
 
@@ -197,6 +198,4 @@ def _overlap(
 ) -> float:
     term: Any = nudge.term(PointState(position), nudge.check_target(target, None))
     network.nudged(term, 0.0)  # refuses nodes that are not there
-    slope = network.term_slope(term, position)
-    norm = float(np.linalg.norm(slope))
-    return float(np.linalg.norm(flat.T @ slope)) / norm if norm else 0.0
+    return overlap(network.term_slope(term, position), flat)

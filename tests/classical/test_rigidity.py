@@ -108,6 +108,19 @@ def test_a_cost_that_feels_a_floppy_mode():
     assert unfelt == pytest.approx(0, abs=1e-12)
 
 
+@pytest.mark.parametrize("scheme", [qp.LinearResponse(), qp.centered(1e-3)])
+def test_the_minimizer_tells_what_a_cost_feels_of_floppy_modes(scheme):
+    net = ElasticNetwork(SIDES, SQUARE, pinned=[0, 1])
+    for axis, felt in ((0, np.sqrt(0.5)), (1, 0.0)):  # along the shear of the square, and across it
+        cost = StateCost(lambda r, y, axis=axis: (r[0, axis] - y) ** 2, nodes=[2])
+        out = qp.ep_gradient(net, at_rest(net), cost, 0.3, scheme=scheme, throw=False)
+        assert out.status is qp.Status.DEGENERATE
+        assert out.free.stats["zero_modes"].shape == (4, 1)
+        reports = [phase.stats for _, phase in out.nudged] or [out.stats]
+        assert [report["zero_mode_overlap"] for report in reports] == pytest.approx([felt] * len(reports), abs=1e-12)
+        assert felt == pytest.approx(rigidity_report(net, at_rest(net), cost, 0.3).overlap, abs=1e-12)
+
+
 def test_it_agrees_with_the_minimizer():
     rng = np.random.default_rng(0)
     net = ElasticNetwork(BRACED, SQUARE + 0.1 * rng.normal(size=(4, 2)), pinned=[0, 1])
