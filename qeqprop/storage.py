@@ -53,6 +53,7 @@ _CLASSES = {
     "Fire": "classical.fire",
     "RandomStarts": "classical.random_starts",
     "GradientFlow": "classical.gradient_flow",
+    "HolomorphicMinimizer": "classical.holomorphic",
     "StationaryAction": "classical.stationary_action",
     "LayeredActivities": "classical.predictive_coding",
     "PredictionSweeps": "classical.prediction_sweeps",

@@ -123,3 +123,13 @@ def test_a_clamp_holds_no_complex_values():
         qp.ep_gradient(WELL, {"a": 1.0}, Clamp([0]), [0.5], solver=SOLVER, scheme=qp.holomorphic(0.05))
     with pytest.raises(TypeError, match="must be a Minimizer or None"):
         HolomorphicMinimizer(minimizer=3)
+
+
+def test_its_gradients_are_saved(tmp_path):
+    well = qp.classical.EnergySystem(lambda p, s, x: p["k"] * (s**2).sum() / 2 - s.sum(), (1,), {"k": ()})
+    cost = qp.classical.StateCost(lambda s, y: (s[0] - y) ** 2)
+    solver = qp.classical.HolomorphicMinimizer(qp.classical.Minimizer(max_iterations=50))
+    out = qp.ep_gradient(well, {"k": 2.0}, cost, 1.0, solver=solver, scheme=qp.holomorphic(0.1))
+    known = qp.load(qp.save(tmp_path / "out", out))
+    assert known.solver == solver
+    assert known.grad["k"] == out.grad["k"] == pytest.approx(0.25)  # dL/dk = 2 (1/k - 1) (-1/k^2)
