@@ -12,6 +12,8 @@ from ..core.precision import jax_float64
 
 SMALL, RADIUS, JASTROW_RADIUS = 32, 5, 10
 """Up to `SMALL` sites everything sees everything; above, hidden units and pairs see a ball of the graph."""
+BALL, JASTROW_BALL = 25, 41
+"""Most sites of these balls, which grow faster on lattices than on chains: more parameters than samples fit noise."""
 SPREAD = 0.75
 """Initial standard deviation of what a hidden unit sees: units that start near 0 are all alike, and learn slowly."""
 ODD = ("field", "bias")
@@ -64,7 +66,8 @@ def log_cosh(x: Any) -> Any:
 
 
 def default_model(n_sites: int, edges: Sequence[tuple[int, int]], alpha: int = 1) -> LocalRBM:
-    """The ansatz for a graph of couplings: all-range up to 32 sites, above hidden units that see a ball of 5 steps.
+    """The ansatz for a graph of couplings: all-range up to 32 sites, above hidden units that see a ball of at most 5 steps and
+    25 sites (3 steps on a square lattice), and pairs at most 10 steps apart.
 
     Args:
         n_sites: number of spins.
@@ -77,10 +80,17 @@ def default_model(n_sites: int, edges: Sequence[tuple[int, int]], alpha: int = 1
         pairs = tuple((i, j) for i in everything for j in range(i))
         return LocalRBM((everything,) * n_sites, pairs, alpha, SPREAD / n_sites**0.5)
     distance = graph_distances(n_sites, edges, JASTROW_RADIUS)
-    balls = [tuple(np.flatnonzero(row <= RADIUS).tolist()) for row in distance]
+    radius, jastrow = within(distance, BALL, RADIUS), within(distance, JASTROW_BALL, JASTROW_RADIUS)
+    balls = [tuple(np.flatnonzero(row <= radius).tolist()) for row in distance]
     size = max(map(len, balls))
-    pairs = tuple((int(i), int(j)) for i, j in np.argwhere(distance <= JASTROW_RADIUS) if j < i)
+    pairs = tuple((int(i), int(j)) for i, j in np.argwhere(distance <= jastrow) if j < i)
     return LocalRBM(tuple((*ball, *[-1] * (size - len(ball))) for ball in balls), pairs, alpha, SPREAD / size**0.5)
+
+
+def within(distance: np.ndarray, sites: int, largest: int) -> int:
+    """The largest radius, from 1 to `largest`, whose balls have at most so many sites."""
+    radii = range(largest, 1, -1)
+    return next((radius for radius in radii if np.sum(distance <= radius, axis=1).max() <= sites), 1)
 
 
 def graph_distances(n_sites: int, edges: Sequence[tuple[int, int]], largest: int) -> np.ndarray:

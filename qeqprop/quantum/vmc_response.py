@@ -44,7 +44,8 @@ def respond(
     Returns:
         The response. `stats` holds the V-score and energy variance, held-out R^2 of both fits, the zero-variance estimate
         of the cost, R-hat and correlation time of the cost and of the worst component, the agreement with plain linear
-        response (1 is perfect: root mean square in standard errors), samples per parameter, and `systematic`, the size
+        response (1 is perfect: root mean square in standard errors), how many times its variance is that of this response,
+        samples per parameter, and `systematic`, the size
         of the ansatz error by third-order perturbation theory (reported, not added). Where one of them is poor the
         status is `INACCURATE` and `advice` says why. `truncation` is the magnitude of `systematic`: 95 % intervals are
         1.96 sqrt(stderr^2 + truncation^2) wide, to both sides.

@@ -95,6 +95,8 @@ def diagnose(
         stats["cost_r_hat"], stats["cost_tau"] = mixing(fitted, costs)
         stats["worst_r_hat"], stats["worst_tau"] = mixing(fitted, [np.asarray(part.response) for part in sampled])
         stats["plain_agreement"] = _agreement(fitted, sampled)
+        plain = fitted.estimate([part.plain for part in sampled])
+        stats["plain_variance_ratio"] = _ratio(plain.stderr, grad.stderr) ** 2
     return stats
 
 
