@@ -27,6 +27,9 @@ from .estimate import Estimate, batch_mean, combine, is_zero
 from .scheme import Stencil
 from .solver import Equilibrium
 
+HUGE = 1e30
+"""Differences beyond this many times a vanishing gradient say no more, and their powers overflow."""
+
 
 def truncation_error(
     stencil: Stencil,
@@ -100,7 +103,8 @@ def geometric_error(stencil: Stencil, relative: float) -> float:
     """Relative error of G where the series in beta is geometric: m t^p, with t from ||G - G'|| / ||G|| = m' t^q."""
     p, q = stencil.order, stencil.embedded_order or stencil.order
     ours, theirs = stencil.moment(p + 1), stencil.moment(q + 1, stencil.embedded)
-    return min(1.0, abs(ours) * (relative / abs(theirs)) ** (p / q))
+    step = min(relative / abs(theirs), HUGE)
+    return min(1.0, abs(ours) * step ** (p / q))
 
 
 def _straighter(relative: float, of_cost: float, thermodynamic: float) -> float:
