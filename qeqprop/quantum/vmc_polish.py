@@ -20,6 +20,7 @@ import scipy.linalg
 
 from ..core.precision import jax_float64
 from .vmc_controls import chunk_size
+from .vmc_devices import on_every_process
 from .vmc_energy import Hamiltonian
 from .zero_variance import Ansatz, Features, features
 
@@ -115,7 +116,7 @@ def implicit_polish(
 
 
 def _measure(vstate: Any, h: Hamiltonian, theta: Any, report: Callable[[float, float, float], None]) -> _Point:
-    sigma = np.asarray(vstate.samples, dtype=float).reshape(-1, vstate.hilbert.size)
+    sigma = np.asarray(on_every_process(vstate.samples), dtype=float).reshape(-1, vstate.hilbert.size)
     none = np.zeros((0, h.table.n_strings))
     chunk = chunk_size(h.table, vstate.variables)
     feats = features(Ansatz(vstate._apply_fun, vstate.variables, h.table, h.coefficients, none, chunk), sigma)
