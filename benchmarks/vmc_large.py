@@ -117,9 +117,9 @@ def training(steps: int = 50) -> None:
         now, optimizer, free = {k: v.copy() for k, v in params.items()}, optax.adam(0.01), None
         memory, losses, started = optimizer.init(now), [], time.process_time()
         for step in range(steps):
-            out = qp.ep_gradient(
-                net, now, cost, target, solver=solver, scheme=qp.LinearResponse(), init=free, key=step, throw=False
-            )
+            key = step if solver.stochastic else None
+            limit = qp.LinearResponse()
+            out = qp.ep_gradient(net, now, cost, target, solver=solver, scheme=limit, init=free, key=key, throw=False)
             free = out.free if name == "Monte Carlo" else None
             losses.append(
                 float(qp.ep_gradient(net, now, cost, target, solver=qp.FreeFermions(), scheme=qp.LinearResponse()).loss)
