@@ -80,9 +80,8 @@ class Phases:
         """How `init` has been relaxed for this very Hamiltonian: its steps count, and settled it stays."""
         if init is None or init.state.controls is None or init.state.controls.hamiltonian != self.pauli:
             return Relaxation(0, np.nan, True)
-        steps = (int(init.stats.get(name, 0)) for name in ("steps", "polish_steps"))
-        settled = bool(init.stats.get("settled", False))
-        return Relaxation(next(steps), np.nan, True, next(steps), settled)
+        steps, polish_steps, settled = (init.stats.get(name, 0) for name in ("steps", "polish_steps", "settled"))
+        return Relaxation(int(steps), np.nan, True, int(polish_steps), bool(settled))
 
     def nudged(self, free: Equilibrium) -> Equilibrium:
         """A nudged phase of a free equilibrium."""

@@ -72,7 +72,7 @@ def relax(
         return Relaxation(0, np.nan, True)
     polishing = hasattr(vstate, "sampler") and options.polish_steps > 0
     goal = max(options.v_score, POLISHABLE) if polishing else options.v_score
-    evolution = Evolution(_driver(vstate, h, options, warm, frozen), h, options)
+    evolution = Evolution(functools.partial(_driver, vstate, h, options, warm, frozen), h, options)
     bar = tqdm(
         total=options.max_steps, desc="relaxing", unit="step", leave=False,
         disable=None if options.progress is None else not options.progress,
@@ -107,9 +107,14 @@ def relax(
 class Evolution:
     """Steps of stochastic reconfiguration, with NetKet's driver, in portions that end at a V-score."""
 
-    def __init__(self, driver: Any, h: Hamiltonian, options: RelaxationOptions):
-        self.driver, self.h, self.options = driver, h, options
+    def __init__(self, make_driver: Callable[[], Any], h: Hamiltonian, options: RelaxationOptions):
+        self.make_driver, self.h, self.options = make_driver, h, options
         self.record: list[tuple[float, float, float]] = []
+
+    @functools.cached_property
+    def driver(self) -> Any:
+        """Made when it is needed: a warm start that the polish settles takes no steps."""
+        return self.make_driver()
 
     @property
     def steps(self) -> int:

@@ -79,8 +79,7 @@ class CrossFit(NamedTuple):
         x = self.x[1 - source] if self.blocks else self.x[0]
         directions = x[:, np.array([cost, -1])].T
         parts = self.sigma[half], self.feats[half], self.weights[half]
-        forces = x[:, :n_forces] * self.allowed(cost, n_forces)
-        found = evaluate(self.ansatz, *parts, forces, np.int64(cost), directions)
+        found = evaluate(self.ansatz, *parts, x[:, :n_forces], np.int64(cost), directions)
         return Sampled(*(part * self.allowed(cost, n_forces) for part in found))
 
     def estimate(self, values: list[Any]) -> Estimate:
