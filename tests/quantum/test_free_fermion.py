@@ -13,13 +13,10 @@ from qeqprop.quantum.fermion_states import cofactors, fermion_state
 from qeqprop.quantum.jordan_wigner import fermion_table
 
 from ..registry import FREE_CASES, Case, deviation, name_of, norm, on, tfim_matrix
+from .chains import chain
 
 SOLVER = qp.FreeFermions()
 each_case = pytest.mark.parametrize("case", FREE_CASES, ids=name_of)
-
-
-def chain(n: int) -> qp.TransverseFieldIsing:
-    return qp.TransverseFieldIsing(n, [(i, i + 1) for i in range(n - 1)])
 
 
 def ring(n: int) -> qp.TransverseFieldIsing:

@@ -7,12 +7,9 @@ import qeqprop as qp
 from qeqprop.quantum import exact, exact_spins, states
 
 from ..registry import BY_NAME, FreeFermions, deviation, name_of, norm
+from .chains import chain
 
 HALF = 8
-
-
-def chain(n: int) -> qp.TransverseFieldIsing:
-    return qp.TransverseFieldIsing(n, [(i, i + 1) for i in range(n - 1)])
 
 
 def random_chain(n: int, seed: int = 0) -> dict[str, np.ndarray]:

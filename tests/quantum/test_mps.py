@@ -15,6 +15,7 @@ from qeqprop.quantum.mps_start import chain_order
 from qeqprop.quantum.spins import AbstractSpinSystem
 
 from ..registry import CASES, deviation, name_of, norm
+from .chains import chain, lattice, uniform
 
 SOLVER = MatrixProductGroundState()
 SLOW = ("input sites, batch", "phase sensor batch")
@@ -25,26 +26,11 @@ SPIN_CASES = [
 ]
 
 
-def chain(n: int) -> qp.TransverseFieldIsing:
-    return qp.TransverseFieldIsing(n, [(i, i + 1) for i in range(n - 1)])
-
-
-def lattice(length: int, width: int) -> qp.TransverseFieldIsing:
-    """A square lattice, numbered column by column."""
-    along = [(i, i + width) for i in range((length - 1) * width)]
-    across = [(i, i + 1) for i in range(length * width) if (i + 1) % width]
-    return qp.TransverseFieldIsing(length * width, along + across)
-
-
 def random_params(network, *, seed: int, h: float, g: float) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     n = network.n_sites
     J = rng.uniform(0.8, 1.2, len(network.edges))
     return {"J": J, "h": h * rng.normal(size=n), "g": g * rng.uniform(0.8, 1.2, n)}
-
-
-def uniform(n: int, *, h: float, g: float) -> dict[str, np.ndarray]:
-    return {"J": np.ones(n - 1), "h": np.full(n, h), "g": np.full(n, g)}
 
 
 def random_operators(n: int, count: int, *, real: bool, seed: int) -> list[qp.PauliSum]:

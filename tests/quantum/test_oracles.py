@@ -10,10 +10,7 @@ import qeqprop as qp
 from qeqprop.quantum import cluster_ising, kitaev_honeycomb, xxz
 
 from ..registry import BY_NAME, FreeFermions, deviation, norm
-
-
-def chain(n: int) -> qp.TransverseFieldIsing:
-    return qp.TransverseFieldIsing(n, [(i, i + 1) for i in range(n - 1)])
+from .chains import chain
 
 
 def qutip_on(n: int, **matrices: tuple[int, ...]) -> qutip.Qobj:

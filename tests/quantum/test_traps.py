@@ -16,15 +16,7 @@ from qeqprop.core.solver import AbstractSolver, Equilibrium
 from qeqprop.quantum import heisenberg, xxz
 
 from ..registry import BY_NAME, deviation, norm
-
-
-def chain(n: int) -> qp.TransverseFieldIsing:
-    return qp.TransverseFieldIsing(n, [(i, i + 1) for i in range(n - 1)])
-
-
-def uniform(n: int, J: float = 1.0, h: float = 0.0, g: float = 1.0) -> dict[str, np.ndarray]:
-    return {"J": np.full(n - 1, J), "h": np.full(n, h), "g": np.full(n, g)}
-
+from .chains import chain, uniform
 
 Z0 = qp.ObservableCost(qp.Z(0))
 QUBIT = qp.OperatorSystem({"a": [np.array([[0, 1], [1, 0]]), np.diag([1.0, -1.0])]})
