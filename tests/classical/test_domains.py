@@ -17,7 +17,8 @@ from qeqprop.classical import (
     misalignment,
 )
 from qeqprop.core.system import replaced
-from tests.classical.registry import deviation, norm
+
+from .registry import deviation, norm
 
 
 def clipped(p, s, x):

@@ -17,7 +17,8 @@ from qeqprop.classical import (
     StuartLandau,
     misalignment,
 )
-from tests.classical.registry import RING, deviation, norm
+
+from .registry import RING, deviation, norm
 
 diffrax = pytest.importorskip("diffrax")
 

@@ -18,7 +18,8 @@ from qeqprop.classical import (
     misalignment,
 )
 from qeqprop.classical.unit_vectors import Circle, unit_vectors
-from tests.classical.registry import deviation, norm
+
+from .registry import deviation, norm
 
 SIZES = (3, 6, 2)
 SKIPS = (Alignment(0, 1), Alignment(1, 2), Alignment(0, 2))

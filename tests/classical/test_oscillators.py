@@ -5,7 +5,8 @@ import pytest
 
 import qeqprop as qp
 from qeqprop.classical import HarmonicOscillators, Minimizer, PhaseOscillators, StateCost, StuartLandau, misalignment
-from tests.classical.registry import RING, deviation, norm
+
+from .registry import RING, deviation, norm
 
 
 @pytest.mark.parametrize("components", [1, 2])

@@ -15,7 +15,8 @@ from qeqprop.classical import (
     log_alignment,
     misalignment,
 )
-from tests.classical.registry import deviation, norm
+
+from .registry import deviation, norm
 
 RING = [(i, (i + 1) % 6) for i in range(6)] + [(0, 3), (1, 4)]
 RNG = np.random.default_rng(0)

@@ -17,7 +17,8 @@ from qeqprop.classical import (
     StateCost,
     misalignment,
 )
-from tests.classical.registry import norm
+
+from .registry import norm
 
 N, R = 10, 8
 ALL = [(i, j) for i in range(N) for j in range(i)]

@@ -7,7 +7,8 @@ import pytest
 
 import qeqprop as qp
 
-from ..registry import BY_NAME, deviation, norm
+from ..oracle import deviation, norm
+from ..registry import BY_NAME
 
 BETA = 0.1
 Problem = tuple[Any, dict[str, np.ndarray], Any]

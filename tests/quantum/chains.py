@@ -1,8 +1,11 @@
-"""Ising networks that many tests solve: open chains and square lattices, and parameters that are equal everywhere."""
+"""Networks that many tests solve: open chains and square lattices with equal parameters, one qubit, and a cost."""
 
 import numpy as np
 
 import qeqprop as qp
+
+Z0 = qp.ObservableCost(qp.Z(0))
+QUBIT = qp.OperatorSystem({"a": [np.array([[0, 1], [1, 0]]), np.diag([1.0, -1.0])]})
 
 
 def chain(n: int) -> qp.TransverseFieldIsing:

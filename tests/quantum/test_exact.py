@@ -8,7 +8,8 @@ import pytest
 import qeqprop as qp
 from qeqprop.quantum import exact_matrix
 
-from ..registry import BATCHED_CASES, BY_NAME, CASES, REAL_CASES, Case, deviation, name_of, norm
+from ..oracle import Case, deviation, name_of, norm
+from ..registry import BATCHED_CASES, BY_NAME, CASES, REAL_CASES
 
 SCHEMES = {
     "positive": qp.one_sided,

@@ -10,7 +10,9 @@ import pytest
 import qeqprop as qp
 from qeqprop.quantum import eigen_kernels, exact_levels, heisenberg, holomorphic
 
-from ..registry import BY_NAME, CASES, Case, deviation, difference_quotient, norm, on, sum_over, tfim_matrix
+from ..oracle import Case, deviation, difference_quotient, norm, on, sum_over
+from ..registry import BY_NAME, CASES
+from ..spin_cases import tfim_matrix
 
 
 def sum_over_states(case: Case, level: int) -> dict[str, np.ndarray]:

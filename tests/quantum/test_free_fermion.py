@@ -12,7 +12,9 @@ from qeqprop.quantum import FermionState, OpenChainState, heisenberg
 from qeqprop.quantum.fermion_states import cofactors, fermion_state
 from qeqprop.quantum.jordan_wigner import fermion_table
 
-from ..registry import FREE_CASES, Case, deviation, name_of, norm, on, tfim_matrix
+from ..free_cases import FREE_CASES
+from ..oracle import Case, deviation, name_of, norm, on
+from ..spin_cases import tfim_matrix
 from .chains import chain
 
 SOLVER = qp.FreeFermions()

@@ -6,7 +6,8 @@ import pytest
 import qeqprop as qp
 from qeqprop.quantum import BilinearState, holomorphic
 
-from ..registry import BY_NAME, REAL_CASES, Case, deviation, name_of, norm, sum_over
+from ..oracle import Case, deviation, name_of, norm, sum_over
+from ..registry import BY_NAME, REAL_CASES
 
 
 def nudged_matrix(case: Case, weights: np.ndarray, strength: complex) -> np.ndarray:

@@ -6,7 +6,9 @@ import pytest
 import qeqprop as qp
 from qeqprop.quantum import exact, exact_spins, states
 
-from ..registry import BY_NAME, FreeFermions, deviation, name_of, norm
+from ..free_cases import FreeFermions
+from ..oracle import deviation, name_of, norm
+from ..registry import BY_NAME
 from .chains import chain
 
 HALF = 8

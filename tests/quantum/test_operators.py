@@ -8,7 +8,8 @@ import scipy.sparse as sp
 import qeqprop as qp
 from qeqprop.quantum import exact_matrix
 
-from ..registry import BY_NAME, deviation, norm
+from ..oracle import deviation, norm
+from ..registry import BY_NAME
 
 SX, SY, SZ = np.array([[0, 1], [1, 0]]), np.array([[0, -1j], [1j, 0]]), np.diag([1, -1])
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 import qeqprop as qp
 from qeqprop.quantum import cluster_ising, kitaev_honeycomb, xxz
 
-from ..registry import BY_NAME, FreeFermions, deviation, norm
+from ..free_cases import FreeFermions
+from ..oracle import deviation, norm
+from ..registry import BY_NAME
 from .chains import chain
 
 

@@ -10,7 +10,7 @@ import scipy.linalg
 
 import qeqprop as qp
 
-from ..registry import deviation, difference_quotient, norm
+from ..oracle import deviation, difference_quotient, norm
 
 ALL = ("k", "l", "kappa", "f", "m")
 DENSE, SPARSE = qp.GaussianGroundState(), qp.GaussianGroundState(dense_size=0)

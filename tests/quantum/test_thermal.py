@@ -10,7 +10,8 @@ import scipy.linalg
 import qeqprop as qp
 from qeqprop.quantum import thermal
 
-from ..registry import BATCHED_CASES, BY_NAME, CASES, Case, deviation, difference_quotient, name_of, norm, on
+from ..oracle import Case, deviation, difference_quotient, name_of, norm, on
+from ..registry import BATCHED_CASES, BY_NAME, CASES
 
 each_case = pytest.mark.parametrize("case", CASES, ids=name_of)
 each_temperature = pytest.mark.parametrize("temperature", [0.4, 2.0])

@@ -1,154 +1,21 @@
-"""Sampled thermal states: the exponential, the traces, the gradients and above all their error bars."""
-
-from typing import Any
+"""Sampled thermal states: gradients, batches, limits, what is refused, said and kept."""
 
 import numpy as np
 import pytest
-import scipy.linalg
 
 import qeqprop as qp
-from qeqprop.core.randomness import seed_sequence
 from qeqprop.quantum import SampledThermalState, typicality
-from qeqprop.quantum.imaginary_time import ImaginaryTime, exponential_coefficients, spectral_interval
-from qeqprop.quantum.kernels import PauliKernel
-from qeqprop.quantum.spins import AbstractSpinSystem, SpinHamiltonian
-from qeqprop.quantum.split_trace import Probes, Trace, jackknifed, orthonormal_rows
-from qeqprop.quantum.strings import string_table
+from qeqprop.quantum.spins import AbstractSpinSystem
 
-from ..registry import BATCHED_CASES, BY_NAME, CASES, deviation, name_of
+from ..oracle import deviation, name_of
+from ..registry import BATCHED_CASES, CASES
+from .typical_cases import COST, flat, matrix_of, network
 
 SPIN_CASES = [
     case for case in CASES if isinstance(case.system, AbstractSpinSystem) and np.ndim(case.inputs) < 2 and
     case.system.n_sites <= 6
 ]  # fmt: skip
 SPIN_BATCHES = [case for case in BATCHED_CASES if isinstance(case.system, AbstractSpinSystem)]
-COST = qp.ObservableCost(qp.Z(0) * qp.Z(2) + 0.5 * qp.Z(1))
-
-
-def network(n: int, seed: int = 0) -> tuple[Any, ...]:
-    """A ring with chords, every coupling and field different: no symmetry makes a gradient vanish."""
-    rng = np.random.default_rng(seed)
-    edges = [(i, (i + 1) % n) for i in range(n)] + [(i, i + n // 2) for i in range(n // 2)]
-    params = {
-        "J": rng.uniform(0.5, 1.5, len(edges)) * rng.choice([-1, 1], len(edges)),
-        "h": rng.uniform(-0.5, 0.5, n),
-        "g": rng.uniform(0.5, 1.5, n),
-    }
-    return qp.TransverseFieldIsing(n, edges), params
-
-
-def flat(tree: Any) -> np.ndarray:
-    return np.concatenate([tree[name] for name in sorted(tree)])
-
-
-def table(operator: Any, n: int) -> SpinHamiltonian:
-    strings = string_table((operator,), n)
-    return SpinHamiltonian(n, strings.n_bits, strings.x, strings.z, strings.coefficients.toarray()[0])
-
-
-# --- the exponential and its derivative -------------------------------------------------------------------------------
-
-HAMILTONIANS = {
-    "one spin": (qp.X(0) + 0.3 * qp.Z(0), qp.Z(0), 1),
-    "commuting": (qp.Z(0) * qp.Z(1) - 0.2 * qp.Z(2) + 1.5, qp.Z(1), 3),
-    "chain": (sum(qp.Z(i) * qp.Z(i + 1) + (0.5 + 0.1 * i) * qp.X(i) for i in range(6)), qp.Z(0) * qp.X(3), 7),
-    "with Y": (qp.X(0) * qp.Y(1) + 0.4 * qp.Z(0) + 0.2 * qp.X(2) * qp.Z(1), qp.Y(2) + qp.Z(0), 3),
-}
-
-
-@pytest.mark.parametrize("name", HAMILTONIANS)
-@pytest.mark.parametrize("accuracy", [1e-3, 1e-10])
-@pytest.mark.parametrize("time", [0.05, 3.0])
-def test_exponential_and_derivative_are_within_their_bound(name, accuracy, time):
-    operator, cost, n = HAMILTONIANS[name]
-    h, c = table(operator, n), table(cost, n)
-    h = h._replace(n_bits=max(h.n_bits, c.n_bits))
-    matrices = [
-        PauliKernelMatrix(t._replace(n_bits=h.n_bits)).dense for t in (h, c)
-    ]  # what vectors of h.n_bits are multiplied by
-    exponential = ImaginaryTime(h, time, 5, accuracy)
-    stack = np.random.default_rng(0).normal(size=(exponential.rows, 1 << h.n_bits))
-    kets, (slopes,) = exponential.differentiate(stack, [exponential.perturbation(c, 0.0)])
-    shifted = -time * (matrices[0] - exponential.floor * np.eye(1 << h.n_bits))
-    expected, derivative = scipy.linalg.expm_frechet(shifted, -time * matrices[1])
-    scale = 2.0 ** (-n / 2)
-    rounding = 1e-12
-    assert np.linalg.norm(expected, 2) > 0.1
-    for got, wanted, unit in ((kets, expected, 1.0), (slopes, derivative, time * np.linalg.norm(matrices[1], 2))):
-        error = np.linalg.norm(got - stack @ wanted.T, axis=1) / np.linalg.norm(stack, axis=1)
-        assert error.max() <= 1.01 * exponential.error * scale * unit + rounding
-    assert exponential.error <= accuracy
-    assert np.array_equal(kets, exponential.evolve(stack))
-
-
-class PauliKernelMatrix:
-    """The matrix of a table of strings, from their definition."""
-
-    def __init__(self, h: SpinHamiltonian):
-        index = np.arange(1 << h.n_bits)
-        self.dense = np.zeros((index.size, index.size))
-        for x, z, value in zip(h.x, h.z, h.coefficients, strict=True):
-            self.dense[index ^ x, index] += value * (1 - 2 * (np.bitwise_count(index & z) % 2).astype(float))
-
-
-def test_interval_encloses_the_spectrum():
-    system, params = network(8)
-    h = system.hamiltonian(params)
-    levels = np.linalg.eigvalsh(PauliKernelMatrix(h).dense)
-    for time in (0.1, 1e3):
-        interval = spectral_interval(PauliKernel(8, h.x, h.z, h.coefficients), time)
-        width = levels[-1] - levels[0]
-        assert levels[0] - 1e-2 * width < interval.low <= levels[0] + 1e-12 * width
-        assert levels[-1] - 1e-5 * width <= interval.high < levels[-1] + 1e-2 * width
-        assert (interval.ground - interval.low) * time <= 1
-
-
-def test_number_of_terms_grows_like_the_root_of_time():
-    few, many = (len(exponential_coefficients(extent, 1e-10)[0]) for extent in (100.0, 10000.0))
-    assert 8 < many / few < 11
-    with pytest.raises(ValueError, match=r"temperature is too low: .* more than 6000 products"):
-        exponential_coefficients(1e7, 1e-10)
-
-
-# --- traces -----------------------------------------------------------------------------------------------------------
-
-
-def test_traces_are_exact_on_the_basis_and_unbiased_on_the_rest():
-    rng = np.random.default_rng(0)
-    matrix = rng.normal(size=(16, 16)) + 1j * rng.normal(size=(16, 16))
-    matrix = matrix @ matrix.conj().T
-    for count, kind in ((0, 1.0), (5, 1.0), (5, 1j), (16, 1j)):
-        vectors = rng.normal(size=(count, 16)) + kind * rng.normal(size=(count, 16))
-        basis = orthonormal_rows(np.array(vectors))
-        probes = Probes(4, basis, 4000, np.array([1, 2]))
-        rows = probes.rows(0, len(probes))
-        assert np.array_equal(rows[count + 2 : count + 4], probes.rows(count + 2, count + 4))
-        assert np.allclose(rows[:count] @ rows.conj().T, np.eye(count, len(rows)), atol=1e-12)
-        values = np.einsum("ri,ij,rj->r", rows.conj(), matrix, rows).real
-        out = jackknifed(lambda t: t, Trace.of(values, count))
-        exact = np.trace(matrix).real
-        assert abs(float(out) - exact) < 4 * float(out.stderr) + 1e-11 * exact
-        assert float(out.stderr) < (0.02 if count < 16 else 1e-12) * exact
-
-
-def test_dependent_vectors_are_left_out_of_a_basis():
-    vectors = np.array([[1.0, 0, 0], [2.0, 0, 0], [1.0, 1e-6, 0], [0, 1.0, 1.0], [1.0, 2.0, 3.0]])
-    basis = orthonormal_rows(vectors)
-    assert basis.shape == (3, 3)
-    assert np.allclose(basis @ basis.T, np.eye(3), atol=1e-14)
-
-
-def test_bias_of_ratios_is_removed():
-    rng = np.random.default_rng(0)
-    plain, corrected = [], []
-    for _ in range(2000):
-        x, y = rng.normal([1.0, 1.0], 0.4, (12, 2)).T
-        out = jackknifed(np.divide, Trace.of(x, 0), Trace.of(y, 0))
-        plain.append(x.mean() / y.mean())
-        corrected.append(float(out))
-    error = np.std(plain) / np.sqrt(len(plain))
-    assert np.mean(plain) - 1 > 2 * error
-    assert abs(np.mean(corrected) - 1) < 3 * error
 
 
 # --- states and gradients ---------------------------------------------------------------------------------------------
@@ -169,54 +36,6 @@ def test_a_complete_basis_is_exact(case, temperature):
         assert float(out.free.stats[name]) == pytest.approx(exact.free.stats[name], abs=1e-9)
 
 
-SQUARED = qp.ExpectationCost([qp.Z(0) * qp.Z(2), qp.X(1)])
-
-
-@pytest.mark.parametrize(
-    ("cost", "target", "deflated", "temperature"),
-    [(COST, None, 0, 2.0), (COST, None, 6, 0.8), (SQUARED, np.array([0.1, 0.5]), 0, 2.0),
-     (SQUARED, np.array([0.1, 0.5]), 6, 2.0)],
-    ids=["random", "deflated", "squared error", "squared error, deflated"],
-)  # fmt: skip
-def test_error_bars_are_true(cost, target, deflated, temperature):
-    system, params = network(6)
-    solver = qp.ThermalPureStates(temperature, samples=40, deflated=deflated)
-    exact = qp.linear_response(system, params, cost, target, solver=qp.GibbsState(temperature))
-    outs = [qp.ep_gradient(system, params, cost, target, solver=solver, key=key) for key in range(40)]
-    errors = np.array([flat(out.grad) - flat(exact.grad) for out in outs])
-    z = errors / np.array([flat(out.stderr) for out in outs])
-    # the components of one gradient share their random vectors: far fewer than z.size are independent
-    assert abs(z.mean()) < 0.1
-    assert 0.9 < z.std() < 1.15
-    assert 0.01 < (np.abs(z) > 2).mean() < 0.09
-    spread = np.linalg.norm(errors.std(axis=0)) / np.linalg.norm(flat(exact.grad))
-    assert 1e-3 < spread < 0.4
-    for value, truth in (
-        ([out.loss for out in outs], exact.loss),
-        ([out.free.energy for out in outs], exact.free.energy),
-        ([out.free.stats["entropy"] for out in outs], exact.free.stats["entropy"]),
-    ):
-        z = np.array([(float(x) - float(truth)) / float(x.stderr) for x in value])
-        assert abs(z.mean()) < 4 / np.sqrt(len(z))
-        assert abs(z.std() - 1) < 4 / np.sqrt(2 * len(z))
-
-
-def test_noise_of_the_error_signal_counts():
-    """Near the target the signal 2 (<O> - y) is small, and its noise is most of the gradient's."""
-    system, params = network(6)
-    observable, solver = qp.Z(0) * qp.Z(2), qp.ThermalPureStates(2.0, samples=40, deflated=0)
-    target = np.array(
-        [float(qp.equilibrate(system, params, solver=qp.GibbsState(2.0)).state.expect(observable)) + 0.02]
-    )
-    problem = (system, params, qp.ExpectationCost([observable]), target)
-    exact = flat(qp.linear_response(*problem, solver=qp.GibbsState(2.0)).grad)
-    outs = [qp.ep_gradient(*problem, solver=solver, key=key) for key in range(40)]
-    z = np.array([(flat(out.grad) - exact) / flat(out.stderr) for out in outs])
-    assert 0.85 < z.std() < 1.2
-    stencil = qp.ep_gradient(*problem, solver=solver, scheme=qp.centered(1e-3), key=0)  # at the signal it found
-    assert np.linalg.norm(flat(stencil.stderr)) < 0.5 * np.linalg.norm(flat(outs[0].stderr))
-
-
 def test_nudges_with_common_random_vectors_have_the_limit_of_linear_response():
     system, params = network(7)
     solver = qp.ThermalPureStates(1.0, samples=8, deflated=4, tolerance=1e-12)
@@ -230,22 +49,10 @@ def test_nudges_with_common_random_vectors_have_the_limit_of_linear_response():
     assert deviation(other.grad, response.grad) > 1e-3
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0])
-def test_exactly_traced_levels_are_worth_more_than_random_vectors(temperature):
-    system, params = network(9)
-    exact = flat(qp.linear_response(system, params, COST, solver=qp.GibbsState(temperature)).grad)
-    errors = []
-    for solver in (qp.ThermalPureStates(temperature), qp.ThermalPureStates(temperature, samples=64, deflated=0)):
-        outs = [qp.ep_gradient(system, params, COST, solver=solver, key=key, throw=False) for key in range(6)]
-        errors.append(np.sqrt(np.mean([np.sum((flat(out.grad) - exact) ** 2) for out in outs])))
-    assert errors[0] < 0.1 * errors[1]
-    assert errors[0] < 0.02 * np.linalg.norm(exact)
-
-
 def test_many_occupied_levels_are_sampled_only():
     system, params = network(10)
     free = qp.equilibrate(system, params, solver=qp.ThermalPureStates(8.0, samples=16), key=0)
-    levels = np.linalg.eigvalsh(PauliKernelMatrix(system.hamiltonian(params)).dense)
+    levels = np.linalg.eigvalsh(matrix_of(system.hamiltonian(params)))
     z, z2 = (np.exp(-b * (levels - levels[0]) / 8.0).sum() for b in (1, 2))
     assert free.stats["occupied_levels"] == pytest.approx(z**2 / z2, rel=0.5)
     assert free.stats["exact_vectors"] == 0
@@ -398,13 +205,3 @@ def test_results_print_and_survive_saving(tmp_path):
     assert float(nudged[0].energy) == float(nudged[1].energy)
     gradient = qp.ep_gradient(system, params, COST, solver=solver, key=0)
     assert repr(qp.load(qp.save(tmp_path / "gradient", gradient))) == repr(gradient)
-
-
-def test_estimates_of_a_state_are_consistent():
-    case, solver = BY_NAME["chain with fields"], qp.ThermalPureStates(2.0, deflated=0)
-    state = qp.equilibrate(case.system, case.params, solver=solver, key=seed_sequence(1)).state
-    energy, free = state.mean_energy(), state.free_energy()
-    assert float(case.system.energy(case.params, state)) == pytest.approx(float(energy), rel=1e-12)
-    assert float(state.entropy()) == pytest.approx((float(energy) - float(free)) / 2.0)
-    assert float(energy.stderr) > 0
-    assert float(case.system.energy(case.params, state).stderr) == pytest.approx(float(energy.stderr), rel=1e-9)
