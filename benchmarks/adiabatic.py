@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import qutip
+from tables import print_header, print_row
 
 import qeqprop as qp
 from qeqprop.quantum import evolve
@@ -57,18 +58,15 @@ def main() -> None:
     """Print the table."""
     ours(4)
     theirs(4)
-    print("| spins | evolve, CPU s | sesolve, CPU s | ratio | error bound | difference |")
-    print("|---|---|---|---|---|---|")
+    print_header("spins", "evolve, CPU s", "sesolve, CPU s", "ratio", "error bound", "difference")
     for n in (4, 8, 10, 12, 14):
         seconds, psi, bound = ours(n)
         peer, reference = theirs(n)
         difference = np.linalg.norm(psi - reference)
-        print(
-            f"| {n} | {seconds:.3f} | {peer:.3f} | {peer / seconds:.1f} | {bound:.1e} | {difference:.1e} |", flush=True
-        )
+        print_row(n, f"{seconds:.3f}", f"{peer:.3f}", f"{peer / seconds:.1f}", f"{bound:.1e}", f"{difference:.1e}")
     for n in (16, 18):
         seconds, _, bound = ours(n)
-        print(f"| {n} | {seconds:.3f} | | | {bound:.1e} | |", flush=True)
+        print_row(n, f"{seconds:.3f}", "", "", f"{bound:.1e}", "")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from tables import print_header, print_row
 
 import qeqprop as qp
 
@@ -35,7 +36,7 @@ def cases() -> Iterator[tuple[str, int, bool, float, Any]]:
         yield "Gibbs state, T = 0.5", n, False, 1.0, qp.GibbsState(0.5)
 
 
-def row(name: str, n: int, closed: bool, g: float, solver: Any) -> str:
+def row(name: str, n: int, closed: bool, g: float, solver: Any) -> tuple[str, ...]:
     """One line of the table."""
     network, params, cost = chain(n, closed=closed, g=g)
     outs, seconds = [], []
@@ -45,7 +46,8 @@ def row(name: str, n: int, closed: bool, g: float, solver: Any) -> str:
         seconds.append(time.process_time() - started)
     nudged, response = (np.concatenate(list(out.grad.values())) for out in outs)
     deviation = np.linalg.norm(nudged - response) / np.linalg.norm(response)
-    return f"| {name} | {n} | {g:g} | {seconds[0]:.3f} | {seconds[1]:.3f} | {deviation:.1e} | {outs[0].scheme} |"
+    times = (f"{value:.3f}" for value in seconds)
+    return name, str(n), f"{g:g}", *times, f"{deviation:.1e}", str(outs[0].scheme)
 
 
 def main() -> None:
@@ -55,10 +57,9 @@ def main() -> None:
         for solver in (qp.FreeFermions(), qp.GibbsState(1.0)):
             qp.ep_gradient(network, params, cost, solver=solver)
             qp.linear_response(network, params, cost, solver=solver)
-    print("| solver | sites | g | EP, CPU s | linear response, CPU s | deviation | scheme |")
-    print("|---|---|---|---|---|---|---|")
+    print_header("solver", "sites", "g", "EP, CPU s", "linear response, CPU s", "deviation", "scheme")
     for case in cases():
-        print(row(*case), flush=True)
+        print_row(*row(*case))
 
 
 if __name__ == "__main__":

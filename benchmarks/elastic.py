@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from scipy.spatial import Delaunay
+from tables import print_header, print_row
 
 import qeqprop as qp
 from qeqprop.classical import ElasticNetwork, FlowNetwork, StateCost
@@ -54,7 +55,7 @@ def timed(work: Callable[..., Any], *args: Any, **options: Any) -> tuple[float, 
     return min(seconds), result
 
 
-def row(name: str, side: int) -> str:
+def row(name: str, side: int) -> tuple[str, ...]:
     """One size. Finite differences take two solves a parameter, from the start, or from the free state with its factor; one of
     each is timed. They can win nothing like the number of parameters: a nudged state is itself such a solve."""
     net, params, inputs = SYSTEMS[name](side)
@@ -70,18 +71,18 @@ def row(name: str, side: int) -> str:
     warm = timed(qp.equilibrate, net, moved, inputs=inputs, init=free)[0]
     ratios = (f"{solves * seconds / ep:.1e}" for seconds in (cold, warm))
     figures = (f"{cold:.2f}", f"{ep:.2f}", f"{response:.2f}", f"{max(errors.values()):.1e}", *ratios)
-    return " | ".join([name, str(side * side), str(len(net.edges)), *figures])
+    return name, str(side * side), str(len(net.edges)), *figures
 
 
 def main(sides: list[int]) -> None:
     """One row a size."""
-    print(
-        "system | nodes | edges | cold solve | EP centered | response | relative difference | finite differences / EP: cold | "
-        "warm"
-    )
+    print_header(
+        "system", "nodes", "edges", "cold solve", "EP centered", "response", "relative difference",
+        "finite differences / EP: cold", "warm",
+    )  # fmt: skip
     for name in SYSTEMS:
         for side in sides:
-            print(row(name, side), flush=True)
+            print_row(*row(name, side))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import networkx as nx
 import numpy as np
 import thrml
 from dwave.samplers import SimulatedAnnealingSampler
+from tables import print_header, print_row
 from thrml.models import IsingEBM, IsingSamplingProgram, hinton_init
 
 import qeqprop as qp
@@ -74,7 +75,7 @@ def thrml_rate(net: Ising, params: Any, sweeps: int, chains: int) -> float:
     return rate(lambda: jax.block_until_ready(sample(keys, start)), chains * sweeps * net.n_sites)
 
 
-def row(name: str, net: Ising, sweeps: int, reads: int) -> str:
+def row(name: str, net: Ising, sweeps: int, reads: int) -> tuple[str, ...]:
     """One network: the kernel alone, a whole equilibrium with its records and free energy, and the peer."""
     params = net.init_params(0)
     chains = Chains(net.model(params), 64, (0, 1, 2, 3))
@@ -96,10 +97,10 @@ def row(name: str, net: Ising, sweeps: int, reads: int) -> str:
     ]
     peers = [max(thrml_rate(net, params, sweeps, chains) for chains in (1, 16, 64)), *peers]
     figures = (f"{x:.2g}" for x in (kernel, whole, *peers))
-    return " | ".join(["", name, *figures, f"{whole / max(peers):.1f}", ""]).strip()
+    return name, *figures, f"{whole / max(peers):.1f}"
 
 
-def gradient_errors(betas: tuple[float, ...] = (0.1, 0.3, 1.0), seeds: int = 20) -> str:
+def gradient_errors(betas: tuple[float, ...] = (0.1, 0.3, 1.0), seeds: int = 20) -> tuple[str, ...]:
     """Root-mean-square errors of a gradient, relative to its norm, at equal numbers of sweeps: the covariance rule beside
     two nudged phases at the best of some strengths."""
     net = Ising(14, [(i, j) for i in range(14) for j in range(i)])
@@ -116,10 +117,11 @@ def gradient_errors(betas: tuple[float, ...] = (0.1, 0.3, 1.0), seeds: int = 20)
     covariance = error(qp.LinearResponse(), 300)
     two_phase = {beta: error(qp.centered(beta), 100) for beta in betas}  # three phases of a third of the sweeps
     best = min(two_phase, key=two_phase.__getitem__)
-    return f"| {covariance:.3f} | {two_phase[best]:.3f} (beta = {best:g}) | {two_phase[best] / covariance:.1f} |"
+    two_phases, ratio = f"{two_phase[best]:.3f} (beta = {best:g})", f"{two_phase[best] / covariance:.1f}"
+    return f"{covariance:.3f}", two_phases, ratio
 
 
-def enumeration(n_sites: int) -> str:
+def enumeration(n_sites: int) -> tuple[str, ...]:
     """CPU seconds of a distribution over all states, and of a gradient."""
     net = Ising(n_sites, [(i, j) for i in range(n_sites) for j in range(i)])
     params, solver, cost = net.init_params(0), ExactEnumeration(1.0), qp.ObservableCost(qp.Z(0) * qp.Z(1))
@@ -127,19 +129,21 @@ def enumeration(n_sites: int) -> str:
         lambda: qp.equilibrate(net, params, solver=solver),
         lambda: qp.linear_response(net, params, cost, solver=solver),
     )
-    return f"| {n_sites} | " + " | ".join(f"{1 / rate(work, 1):.3f}" for work in works) + " |"
+    return str(n_sites), *(f"{1 / rate(work, 1):.3f}" for work in works)
 
 
 def main() -> None:
-    print("| network | kernel | `HeatBath` | THRML | dwave-samplers, Gibbs | Metropolis | `HeatBath` / best peer |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    print(row("grid 128 x 128", grid(128), 40, 4))
-    print(row("layered 120 - 40", layered(120, 40), 1000, 64))
-    print("\n| error by the covariance | by two phases | ratio |\n| --- | --- | --- |")
-    print(gradient_errors())
-    print("\n| spins, all-to-all | distribution (s) | gradient (s) |\n| --- | --- | --- |")
+    peers = ("THRML", "dwave-samplers, Gibbs", "Metropolis")
+    print_header("network", "kernel", "`HeatBath`", *peers, "`HeatBath` / best peer")
+    print_row(*row("grid 128 x 128", grid(128), 40, 4))
+    print_row(*row("layered 120 - 40", layered(120, 40), 1000, 64))
+    print()
+    print_header("error by the covariance", "by two phases", "ratio")
+    print_row(*gradient_errors())
+    print()
+    print_header("spins, all-to-all", "distribution (s)", "gradient (s)")
     for n_sites in (16, 20, 24):
-        print(enumeration(n_sites))
+        print_row(*enumeration(n_sites))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tables import print_header, print_row
+
 import qeqprop as qp
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "studies" / "shots"))  # the study is a script, not a package
@@ -38,20 +40,20 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=study.INSTANCES, help="random networks of every size")
     arguments = parser.parse_args()
     rows = [study.compare(n, k) for n in arguments.sizes for k in range(arguments.instances)]
-    print(
-        "| n | parameters | settings | EP | finite differences / EP | SPSA / EP |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    print_header("n", "parameters", "settings", "EP", "finite differences / EP", "SPSA / EP")
     for row in study.averages(rows):
         task = study.problem(int(row["spins"]))
         settings = qp.equilibrate(*task[:2], solver=qp.Measured(study.EXACT, 2), key=0).stats["settings"]
         ep, fd, spsa = (row[name] for name in study.METHODS)
-        print(f"| {row['spins']} | {row['parameters']} | {settings} | {ep:.2g} | {fd / ep:.1f} | {spsa / ep:.1f} |")
-    print("\n| n | exact, CPU s | 1000 shots | 100 000 shots |\n| --- | --- | --- | --- |")
+        ratios = (f"{fd / ep:.1f}", f"{spsa / ep:.1f}")
+        print_row(row["spins"], row["parameters"], settings, f"{ep:.2g}", *ratios)
+    print()
+    print_header("n", "exact, CPU s", "1000 shots", "100 000 shots")
     for n in (6, 10, 14, 18):
         times = [
             seconds(study.problem(n), s) for s in (study.EXACT, *(qp.Measured(study.EXACT, m) for m in (1000, 10**5)))
         ]
-        print(f"| {n} | " + " | ".join(f"{value:.3f}" for value in times) + " |")
+        print_row(n, *(f"{value:.3f}" for value in times))
 
 
 if __name__ == "__main__":

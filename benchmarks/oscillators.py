@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tables import print_header, print_row
 
 SINGLE = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1")
 DENSE_UP_TO = 40  # side of the largest lattice that the dense method is shown for
@@ -116,9 +117,9 @@ def main() -> None:
         "sparse - dense, largest",
         "finite differences / response",
     ]
-    print("| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
+    print_header(*header)
     for side in arguments.sides:
-        print("| " + " | ".join(row(side)) + " |", flush=True)
+        print_row(*row(side))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tables import print_header, print_row
 
 import qeqprop as qp
 from qeqprop.classical import StateCost
@@ -36,7 +37,7 @@ def seconds(work: Callable[[], Any], repetitions: int = 10) -> float:
 def train(epochs: int = 20) -> None:
     """The training of the study: test error and CPU time an epoch."""
     _, _, result = study.trained(epochs, *study.images())
-    print(f"| 1568-100-10 | {epochs} | {100 * result['error']:.1f} % | {result['CPU seconds an epoch']:.2f} |")
+    print_row("1568-100-10", epochs, f"{100 * result['error']:.1f} %", f"{result['CPU seconds an epoch']:.2f}")
 
 
 def gradients() -> None:
@@ -54,7 +55,7 @@ def gradients() -> None:
         found = qp.ep_gradient(*problem, inputs=x, scheme=NUDGES).grad["w0"]
         error = np.linalg.norm(found - known) / np.linalg.norm(known)
         figures = (f"{1e3 * free:.2f}", f"{1e3 * exact:.2f}", f"{1e3 * ep:.2f}", f"{error:.1e}")
-        print("| " + " | ".join([str(batch), *figures]) + " |")
+        print_row(batch, *figures)
 
 
 def spice() -> None:
@@ -66,20 +67,20 @@ def spice() -> None:
     net, params, _ = study.trained(1, train, test)
     found = study.times(net, params, test[0][:256], whole=True)
     for name, value in found.items():
-        print(f"| {name} | {value:.3g} | {value / found['single']:.3g} | {value / found['batched']:.3g} |")
+        print_row(name, *(f"{value / unit:.3g}" for unit in (1.0, found["single"], found["batched"])))
 
 
 PARTS = {
-    "train": ("network | epochs | test error | CPU s an epoch", train),
-    "gradients": ("batch | free (ms) | linear response (ms) | centered EP (ms) | their difference", gradients),
-    "spice": ("solver | CPU s an image | times single | times batched", spice),
+    "train": (("network", "epochs", "test error", "CPU s an epoch"), train),
+    "gradients": (("batch", "free (ms)", "linear response (ms)", "centered EP (ms)", "their difference"), gradients),
+    "spice": (("solver", "CPU s an image", "times single", "times batched"), spice),
 }
 
 
 def main(names: list[str]) -> None:
     for name in names or list(PARTS):
         head, part = PARTS[name]
-        print(f"| {head} |\n|{'---|' * (head.count('|') + 1)}")
+        print_header(*head)
         part()
 
 

@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
+from tables import print_header, print_row
 
 import qeqprop as qp
 from qeqprop.scans.grid import Grid
@@ -65,11 +66,11 @@ def measured(run: Callable[[], object]) -> float:
 
 def row(name: str, seconds: float, bare: float) -> None:
     overhead = 1e3 * (seconds - POINTS * SECONDS / WORKERS) / POINTS
-    print(f"| {name} | {seconds:.2f} | {overhead:.1f} | {seconds / bare:.2f} |")
+    print_row(name, f"{seconds:.2f}", f"{overhead:.1f}", f"{seconds / bare:.2f}")
 
 
 def main() -> None:
-    print("| loop | seconds | overhead, ms a point | ratio to the bare loop |\n|---|---|---|---|")
+    print_header("loop", "seconds", "overhead, ms a point", "ratio to the bare loop")
     pool = min(measured(bare_pool) for _ in range(3))
     row("ProcessPoolExecutor, spawned", pool, pool)
     row("scan", min(measured(scan_pool) for _ in range(3)), pool)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from tables import print_header, print_row
 
 SINGLE = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
@@ -185,15 +186,15 @@ def measure(index: int) -> dict[str, Any]:
     }
 
 
-def figures(index: int) -> str:
+def figures(index: int) -> tuple[str, ...]:
     """The rest of a row, measured in a process of its own."""
     command = [sys.executable, __file__, "--row", str(index)]
     run = subprocess.run(command, env=os.environ | SINGLE, capture_output=True, text=True, check=False)
     if run.returncode:
-        return f"failed: {run.stderr.strip().splitlines()[-1]}"
+        return ("", "", "", "", "", f"failed: {run.stderr.strip().splitlines()[-1]}")
     r = json.loads(run.stdout.splitlines()[-1])
-    cost = f"{r['seconds']:.2g} | {max(r['memory'], 0):.0f}"
-    return f"{r['parameters']} | {r['scheme']} | {cost} | {r['error']:.0e} | {r['status']}"
+    cost = (f"{r['seconds']:.2g}", f"{max(r['memory'], 0):.0f}")
+    return str(r["parameters"]), r["scheme"], *cost, f"{r['error']:.0e}", r["status"]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -205,12 +206,12 @@ def main(arguments: list[str] | None = None) -> None:
     if options.row is not None:
         print(json.dumps(measure(options.row)))
         return
-    print("| solver | system | size | parameters | scheme | CPU s | MiB | reported error | status |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    measured = ("parameters", "scheme", "CPU s", "MiB", "reported error", "status")
+    print_header("solver", "system", "size", *measured)
     for index, row in enumerate(rows()):
         if not any(word.lower() in f"{row.solver} {row.system}".lower() for word in options.only):
             continue
-        print("| " + " | ".join([row.solver, row.system, f"{row.size} {row.unit}", figures(index)]) + " |", flush=True)
+        print_row(row.solver, row.system, f"{row.size} {row.unit}", *figures(index))
 
 
 if __name__ == "__main__":

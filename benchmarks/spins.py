@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tables import print_header, print_row
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -149,9 +150,10 @@ TASKS = {
 
 
 def table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    print(f"\n### {title}\n\n| " + " | ".join(header) + " |\n|" + " --- |" * len(header))
+    print(f"\n### {title}\n")
+    print_header(*header)
     for row in rows:
-        print("| " + " | ".join(row) + " |", flush=True)
+        print_row(*row)
 
 
 def show_kernel(n: int) -> None:

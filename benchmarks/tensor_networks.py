@@ -14,14 +14,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from tables import print_header, print_row
 
 import qeqprop as qp
 from qeqprop.quantum import MatrixProductGroundState
 
 COLUMNS = (
-    "system | longitudinal field | reference | status | chi | distance to an eigenstate | gap | CPU s | error | of "
-    "| bound | scheme"
-)
+    "system", "longitudinal field", "reference", "status", "chi", "distance to an eigenstate", "gap", "CPU s", "error", "of",
+    "bound", "scheme",
+)  # fmt: skip
 COMPONENTS = {"J": [3], "h": [4], "g": [5]}
 
 
@@ -70,7 +71,7 @@ def reference(task: Task, params: dict[str, np.ndarray], cost: Any, solver: Any)
     return None
 
 
-def row(task: Task) -> str:
+def row(task: Task) -> tuple[object, ...]:
     """One line of the table."""
     rng, n = np.random.default_rng(1), task.network.n_sites
     params = {
@@ -91,18 +92,15 @@ def row(task: Task) -> str:
         size = f"{max(np.nanmax(np.abs(other[name])) for name in compared):.2g}"
     stats = out.free.stats
     distance, kind = np.sqrt(stats["energy_variance"]), "random" if task.fields else "0"
-    return (
-        f"| {task.name} | {kind} | {task.reference} | {out.status} | {stats['bond_dimension']} | {distance:.1e} "
-        f"| {float(out.free.gap):.4g} | {seconds:.1f} | {error} | {size} | {out.residual:.1e} | {out.scheme} |"
-    )
+    known = (out.status, stats["bond_dimension"], f"{distance:.1e}", f"{float(out.free.gap):.4g}", f"{seconds:.1f}")
+    return task.name, kind, task.reference, *known, error, size, f"{out.residual:.1e}", out.scheme
 
 
 def main() -> None:
     """Print the table."""
-    print(f"| {COLUMNS} |")
-    print("|" + "---|" * (COLUMNS.count("|") + 1))
+    print_header(*COLUMNS)
     for task in tasks():
-        print(row(task), flush=True)
+        print_row(*row(task))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from tables import print_header, print_row
 
 from qeqprop.tasks import Task, TaskResult, digits10_task, digits_task, iris_task, phases_task, run_task
 
@@ -75,11 +76,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.seeds < 1:
         parser.error(f"--seeds must be at least 1, but is {args.seeds}")
     seeds = range(1 if args.quick else args.seeds)
-    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
+    print_header(*COLUMNS)
     all_met = True
     for name in args.tasks:
         cells, met = row(CASES[name], measure(CASES[name], seeds, args.quick), args.quick)
-        print("| " + " | ".join(cells) + " |", flush=True)
+        print_row(*cells)
         all_met &= met
     print(f"\nTest accuracy, mean ± standard deviation over {len(seeds)} seed{'s' * (len(seeds) > 1)}.")
     return 0 if all_met or args.quick else 1
