@@ -31,7 +31,42 @@ class ClampedState(PointState):
         return f"ClampedState(coordinates {self.position.shape})"
 
 
-class ClampedSystem(AbstractEnergySystem):
+class AbstractClampedSystem(AbstractEnergySystem):
+    """A system that is another one but for the coordinates that are held."""
+
+    inner: eqx.AbstractVar[AbstractEnergySystem]
+    held: eqx.AbstractVar[np.ndarray]
+
+    @property
+    def param_shapes(self) -> dict[str, tuple[int, ...]]:
+        return self.inner.param_shapes
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | None:
+        return self.inner.input_shape
+
+    @property
+    def state_shape(self) -> tuple[int, ...]:
+        return self.inner.state_shape
+
+    @property
+    def free(self) -> np.ndarray:
+        return np.delete(self.inner.free, self.held)
+
+    def init_params(self, rng: np.random.Generator | int) -> Params:
+        return self.inner.init_params(rng)
+
+    def _check_domain(self, params: Params) -> None:
+        self.inner._check_domain(params)
+
+    def _inherited(self, known: "Curvature") -> "Curvature":
+        return _clamped_curvature(self.inner._inherited(known), len(self.inner.free), self.held)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.held)} coordinates held, {self.inner})"
+
+
+class ClampedSystem(AbstractClampedSystem):
     """An energy system some of whose free coordinates are held at given values.
 
     Attributes:
@@ -54,24 +89,8 @@ class ClampedSystem(AbstractEnergySystem):
         return np.delete(np.arange(len(self.inner.free)), self.held)
 
     @property
-    def param_shapes(self) -> dict[str, tuple[int, ...]]:
-        return self.inner.param_shapes
-
-    @property
-    def input_shape(self) -> tuple[int, ...] | None:
-        return self.inner.input_shape
-
-    @property
     def batch_size(self) -> int | None:
         return self.inner.batch_size
-
-    @property
-    def state_shape(self) -> tuple[int, ...]:
-        return self.inner.state_shape
-
-    @property
-    def free(self) -> np.ndarray:
-        return self.inner.free[self.kept]
 
     def start(self) -> np.ndarray:
         position = self.inner.start().copy()
@@ -80,12 +99,6 @@ class ClampedSystem(AbstractEnergySystem):
 
     def with_inputs(self, inputs: ArrayLike) -> "ClampedSystem":
         return replaced(self, inner=self.inner.with_inputs(inputs))
-
-    def init_params(self, rng: np.random.Generator | int) -> Params:
-        return self.inner.init_params(rng)
-
-    def _check_domain(self, params: Params) -> None:
-        self.inner._check_domain(params)
 
     def bare_value(self, params: Params, position: np.ndarray) -> float:
         return self.inner.value(params, position)
@@ -110,14 +123,8 @@ class ClampedSystem(AbstractEnergySystem):
         force.flat[self.inner.free[self.held]] = self.inner.slope(params, position)[self.held]
         return ClampedState(position, reaction=force)
 
-    def _inherited(self, known: "Curvature") -> "Curvature":
-        return _clamped_curvature(self.inner._inherited(known), len(self.inner.free), self.held)
 
-    def __repr__(self) -> str:
-        return f"ClampedSystem({len(self.held)} coordinates held, {self.inner})"
-
-
-class ClampedPotential(AbstractPotentialSystem):
+class ClampedPotential(AbstractClampedSystem, AbstractPotentialSystem):
     """A potential system, single or a batch, some of whose free coordinates are held at given values.
 
     Attributes:
@@ -142,22 +149,6 @@ class ClampedPotential(AbstractPotentialSystem):
     def interactions(self) -> Edges | None:
         return self.inner.interactions
 
-    @property
-    def param_shapes(self) -> dict[str, tuple[int, ...]]:
-        return self.inner.param_shapes
-
-    @property
-    def input_shape(self) -> tuple[int, ...] | None:
-        return self.inner.input_shape
-
-    @property
-    def state_shape(self) -> tuple[int, ...]:
-        return self.inner.state_shape
-
-    @property
-    def free(self) -> np.ndarray:
-        return np.delete(self.inner.free, self.held)
-
     def starts(self) -> np.ndarray:
         whole = self.inner.starts().reshape(len(self.places), -1)
         whole[:, self.inner.free[self.held]] = self.places
@@ -169,12 +160,6 @@ class ClampedPotential(AbstractPotentialSystem):
     def with_inputs(self, inputs: ArrayLike) -> "ClampedPotential":
         inner: Any = self.inner.with_inputs(inputs)
         return ClampedPotential(inner, self.held, self.places)
-
-    def init_params(self, rng: np.random.Generator | int) -> Params:
-        return self.inner.init_params(rng)
-
-    def _check_domain(self, params: Params) -> None:
-        self.inner._check_domain(params)
 
     def _state_at(self, params: Params, position: np.ndarray, curvature: "Curvature | None") -> ClampedState:
         return ClampedState(position, reaction=self._reaction(self.inner.slope(params, position)[None])[0])
@@ -193,12 +178,6 @@ class ClampedPotential(AbstractPotentialSystem):
         force = np.zeros((len(slopes), int(np.prod(self.state_shape))))
         force[:, self.inner.free[self.held]] = slopes[:, self.held]
         return force.reshape(-1, *self.state_shape)
-
-    def _inherited(self, known: "Curvature") -> "Curvature":
-        return _clamped_curvature(self.inner._inherited(known), len(self.inner.free), self.held)
-
-    def __repr__(self) -> str:
-        return f"ClampedPotential({len(self.held)} coordinates held, {self.inner})"
 
 
 def _clamped_curvature(known: "Curvature", n_free: int, held: np.ndarray) -> "Curvature":

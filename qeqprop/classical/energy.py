@@ -232,9 +232,7 @@ class AbstractPotentialSystem(AbstractEnergySystem):
 
     @property
     def batch_size(self) -> int | None:
-        if self.inputs is None or self.inputs.ndim == len(self.input_shape or ()):
-            return None
-        return len(self.inputs)
+        return batch_length(self.inputs, self.input_shape)
 
     def start(self) -> np.ndarray:
         return self.starts()[0]
@@ -294,8 +292,15 @@ class AbstractPotentialSystem(AbstractEnergySystem):
         return bare + sum(beta * term.values(positions) for term, beta in self.nudges)
 
 
-def check_inputs(inputs: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
-    """`inputs` as finite float64 numbers of the shape of one sample, or with a batch axis in front."""
+def batch_length(inputs: np.ndarray | None, shape: tuple[int, ...] | None) -> int | None:
+    """Length of the batch axis in front of the inputs of one sample, which have this shape; None without."""
+    return None if inputs is None or inputs.shape == shape else len(inputs)
+
+
+def check_inputs(inputs: ArrayLike, shape: tuple[int, ...] | None) -> np.ndarray:
+    """`inputs` as finite float64 numbers of the shape of one sample (None: it has none), or with a batch axis in front."""
+    if shape is None:
+        raise ValueError("Argument `inputs` must be None: this system takes no inputs.")
     array = real_array(inputs, "inputs")
     if array.shape not in (shape, (*array.shape[:1], *shape)):
         raise ValueError(

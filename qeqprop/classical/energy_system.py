@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.graph import Edges, check_edges
-from ..core.precision import jax_float64
-from ..core.system import Params, real_array, replaced
+from ..core.system import real_array
+from .declared import AbstractDeclaredSystem, check_function, check_scalar, check_shape, check_shapes
 from .derivatives import Potential
 from .domains import AbstractDomain, RealSpace, Spins
-from .energy import AbstractPotentialSystem, Nudge, check_inputs
+from .energy import AbstractPotentialSystem, Nudge
 
 if TYPE_CHECKING:
     from ..core.solver import AbstractSolver
 
 
-class EnergySystem(AbstractPotentialSystem):
+class EnergySystem(AbstractDeclaredSystem, AbstractPotentialSystem):
     """Any smooth energy of real coordinates: bring your own potential.
 
     Args:
@@ -72,32 +72,17 @@ class EnergySystem(AbstractPotentialSystem):
         held: ArrayLike | None = None,
         interactions: Any = None,
     ):
-        if not callable(potential):
-            raise TypeError(f"Argument `potential` must be callable, but is {type(potential).__name__}.")
-        if not isinstance(params, Mapping) or not params:
-            raise TypeError("Argument `params` must be a non-empty dict {name: shape}.")
-        self.potential = potential
-        self.shape = _check_shape(shape, "shape")
-        self.shapes = tuple((str(name), _check_shape(s, f"params[{name!r}]")) for name, s in params.items())
-        self.sample_shape = None if inputs is None else _check_shape(inputs, "inputs")
+        self.potential = check_function(potential, "potential")
+        self.shape = check_shape(shape, "shape")
+        self.shapes = check_shapes(params)
+        self.sample_shape = None if inputs is None else check_shape(inputs, "inputs")
         self.domain = RealSpace() if domain is None else domain
         self.origin = _check_start(start, self.shape, self.domain)
         self.held = _check_mask(held, self.shape)
         self.edges = None if interactions is None else check_edges(interactions, _n_nodes(self.shape))
         self.inputs = None if self.sample_shape is None else np.zeros(self.sample_shape)
         self.nudges = ()
-        self._check_scalar()
-
-    def _check_scalar(self) -> None:
-        jax = jax_float64()
-        zeros = {name: np.zeros(shape) for name, shape in self.shapes}
-        out = jax.eval_shape(self.potential, zeros, self.origin, self.inputs)
-        if getattr(out, "shape", None) != ():
-            raise ValueError(f"Argument `potential` must return a scalar, but returns {out}.")
-
-    @property
-    def param_shapes(self) -> dict[str, tuple[int, ...]]:
-        return dict(self.shapes)
+        check_scalar(self.potential, "potential", self._zeros(), self.origin, self.inputs)
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
@@ -118,17 +103,6 @@ class EnergySystem(AbstractPotentialSystem):
     def starts(self) -> np.ndarray:
         return np.repeat(self.origin[None], self.batch_size or 1, axis=0)
 
-    def with_inputs(self, inputs: ArrayLike) -> "EnergySystem":
-        """The system with its inputs set; a leading axis is the batch axis."""
-        if self.sample_shape is None:
-            raise ValueError("Argument `inputs` must be None: this system takes no inputs.")
-        return replaced(self, inputs=check_inputs(inputs, self.sample_shape))
-
-    def init_params(self, rng: np.random.Generator | int) -> Params:
-        """Normal random numbers."""
-        rng = np.random.default_rng(rng)
-        return {name: rng.normal(size=shape) for name, shape in self.shapes}
-
     def _solver_of_kind(self) -> "AbstractSolver":
         """A minimiser; of spins their enumeration at T = 1."""
         from .enumeration import ExactEnumeration
@@ -137,8 +111,7 @@ class EnergySystem(AbstractPotentialSystem):
         return ExactEnumeration(1.0) if isinstance(self.domain, Spins) else Minimizer()
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {shape}" for name, shape in self.shapes)
-        return f"EnergySystem(coordinates {self.shape}, parameters {shapes})"
+        return f"EnergySystem(coordinates {self.shape}, {self._shapes_text()})"
 
 
 def _check_start(start: ArrayLike | None, shape: tuple[int, ...], domain: AbstractDomain) -> np.ndarray:
@@ -159,12 +132,6 @@ def _check_mask(held: ArrayLike | None, shape: tuple[int, ...]) -> np.ndarray:
             f"Argument `held` must be a mask (bool) of shape {shape}, but is {mask.dtype} of shape {mask.shape}."
         )
     return mask
-
-
-def _check_shape(shape: Any, name: str) -> tuple[int, ...]:
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise TypeError(f"Argument `{name}` must be a tuple of sizes, but is {shape!r}.")
-    return shape
 
 
 def _n_nodes(shape: tuple[int, ...]) -> int:

@@ -11,9 +11,9 @@ from ..core import display
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.module import AbstractModule
-from ..core.precision import jax_float64
-from ..core.system import AbstractSystem, Params, real_array, replaced
-from .energy import Nudge, check_inputs
+from ..core.system import Params, real_array
+from .declared import AbstractDeclaredSystem, check_function, check_scalar, check_shape, check_shapes
+from .energy import Nudge, batch_length
 from .leapfrog import Way, leapfrog
 from .state_cost import Coordinates, StateTerm
 from .time_steps import check_positive
@@ -61,7 +61,7 @@ class EchoState(AbstractModule):
         return f"EchoState(points {len(self.position)}, coordinates {self.position.shape[1]})"
 
 
-class HamiltonianSystem(AbstractSystem):
+class HamiltonianSystem(AbstractDeclaredSystem):
     r"""Motion from given initial values under H = T(theta, p) + V(theta, q, x), by the leapfrog (kick, drift, kick):
 
     .. math:: p_{k+1/2} = p_k - \tfrac{dt}{2} V'(q_k, x_k), \quad q_{k+1} = q_k + dt\, T'(p_{k+1/2}), \quad
@@ -128,35 +128,18 @@ class HamiltonianSystem(AbstractSystem):
         kinetic: Kinetic | None = None,
         inputs: tuple[int, ...] | None = None,
     ):
-        for name, function in (("potential", potential), ("kinetic", kinetic or half_square)):
-            if not callable(function):
-                raise TypeError(f"Argument `{name}` must be callable, but is {type(function).__name__}.")
-        if not isinstance(params, Mapping) or not params:
-            raise TypeError("Argument `params` must be a non-empty dict {name: shape}.")
-        self.potential, self.kinetic = potential, kinetic or half_square
+        self.potential = check_function(potential, "potential")
+        self.kinetic = half_square if kinetic is None else check_function(kinetic, "kinetic")
         self.size = check_count(size, "size")
-        self.shapes = tuple((str(name), tuple(shape)) for name, shape in params.items())
-        self.drive_shape = None if inputs is None else tuple(inputs)
+        self.shapes = check_shapes(params)
+        self.drive_shape = None if inputs is None else check_shape(inputs, "inputs")
         self.dt, self.steps = check_positive(dt, "dt"), check_count(steps, "steps")
         self.origin = np.zeros((2, self.size)) if start is None else real_array(start, "start", (2, self.size))
         self.inputs = None if self.input_shape is None else np.zeros(self.input_shape)
         self.nudges = ()
-        self._check_scalars()
-
-    def _check_scalars(self) -> None:
-        zeros = {name: np.zeros(shape) for name, shape in self.shapes}
         drive = None if self.drive_shape is None else np.zeros(self.drive_shape)
-        of_shape = jax_float64().eval_shape
-        for name, out in (
-            ("potential", of_shape(self.potential, zeros, self.origin[0], drive)),
-            ("kinetic", of_shape(self.kinetic, zeros, self.origin[1])),
-        ):
-            if getattr(out, "shape", None) != ():
-                raise ValueError(f"Argument `{name}` must return a scalar, but returns {out}.")
-
-    @property
-    def param_shapes(self) -> dict[str, tuple[int, ...]]:
-        return dict(self.shapes)
+        check_scalar(self.potential, "potential", self._zeros(), self.origin[0], drive)
+        check_scalar(self.kinetic, "kinetic", self._zeros(), self.origin[1])
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
@@ -164,9 +147,7 @@ class HamiltonianSystem(AbstractSystem):
 
     @property
     def batch_size(self) -> int | None:
-        if self.inputs is None or self.inputs.ndim == len(self.input_shape or ()):
-            return None
-        return len(self.inputs)
+        return batch_length(self.inputs, self.input_shape)
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -215,25 +196,13 @@ class HamiltonianSystem(AbstractSystem):
             raise TypeError(f"A Hamiltonian system is nudged by a `StateCost`, but not by a {type(term).__name__}.")
         return term.applied(self, float(np.real(strength)))  # type: ignore[no-any-return]
 
-    def with_inputs(self, inputs: ArrayLike) -> "HamiltonianSystem":
-        """The system under this drive; a leading axis is the batch axis."""
-        if self.input_shape is None:
-            raise ValueError("Argument `inputs` must be None: this system is not driven.")
-        return replaced(self, inputs=check_inputs(inputs, self.input_shape))
-
-    def init_params(self, rng: np.random.Generator | int) -> Params:
-        """Normal random numbers."""
-        rng = np.random.default_rng(rng)
-        return {name: rng.normal(size=shape) for name, shape in self.shapes}
-
     def default_solver(self) -> "HamiltonianEcho":
         from .hamiltonian_echo import HamiltonianEcho
 
         return HamiltonianEcho()
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {shape}" for name, shape in self.shapes)
-        return f"HamiltonianSystem({self.size} coordinates, {self.steps} steps of {self.dt:g}, parameters {shapes})"
+        return f"HamiltonianSystem({self.size} coordinates, {self.steps} steps of {self.dt:g}, {self._shapes_text()})"
 
 
 def _way(state: EchoState) -> Way:

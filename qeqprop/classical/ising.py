@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
-from ..core.graph import Edges, check_count, check_edges
+from ..core.graph import Edges, check_count, check_edges, check_input_edges, check_nodes
 from ..core.nudge import WeightedObservables
 from ..core.system import AbstractSystem, Params, replaced
 from .domains import Spins
@@ -102,18 +102,8 @@ class Ising(AbstractSystem):
         self.edges = check_edges(edges, self.n_sites)
         if len(input_sites) and len(input_edges):
             raise ValueError("Arguments `input_sites` and `input_edges` exclude one another: give one of them.")
-        self.input_sites = tuple(check_count(site, "input_sites", 0) for site in input_sites)
-        self.input_edges = tuple(
-            (check_count(m, "input_edges", 0), check_count(j, "input_edges", 0)) for m, j in input_edges
-        )
-        if max(self.input_sites, default=0) >= self.n_sites or len(set(self.input_sites)) < len(self.input_sites):
-            raise ValueError(
-                f"Argument `input_sites` must be distinct sites from 0 to {self.n_sites - 1}, but is {self.input_sites}."
-            )
-        if len(set(self.input_edges)) < len(self.input_edges):
-            raise ValueError("Argument `input_edges` must have each pair (input, site) once.")
-        if bad := [pair for pair in self.input_edges if pair[1] >= self.n_sites]:
-            raise ValueError(f"Argument `input_edges` must end on sites 0 to {self.n_sites - 1}, but has {bad[0]}.")
+        self.input_sites = check_nodes(input_sites, "input_sites", self.n_sites)
+        self.input_edges = check_input_edges(input_edges, self.n_sites)
         self.pairs = np.array(self.edges, dtype=np.int64).reshape(-1, 2)
         self.drives = np.array(self.input_edges, dtype=np.int64).reshape(-1, 2)
         n_inputs = max([len(self.input_sites), *(m + 1 for m, _ in self.input_edges)])

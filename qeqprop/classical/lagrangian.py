@@ -13,8 +13,9 @@ from ..core.graph import check_count
 from ..core.memory import check_memory
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
-from ..core.system import Params, real_array, replaced
-from .energy import AbstractEnergySystem, Nudge, check_inputs
+from ..core.system import Params, real_array
+from .declared import AbstractDeclaredSystem, check_function, check_scalar, check_shape, check_shapes
+from .energy import AbstractEnergySystem, Nudge, batch_length
 from .time_steps import check_positive
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Lagrangian = Callable[[Any, Any, Any, Any], Any]
 
 
-class LagrangianSystem(AbstractEnergySystem):
+class LagrangianSystem(AbstractDeclaredSystem, AbstractEnergySystem):
     r"""Motions that make an action stationary, on a grid of times t_k = k dt:
 
     .. math:: S = \sum_{k=0}^{K-1} dt \, L\!\left(\theta, \frac{q_k + q_{k+1}}{2}, \frac{q_{k+1} - q_k}{dt}, x_k\right) .
@@ -94,20 +95,17 @@ class LagrangianSystem(AbstractEnergySystem):
         inputs: tuple[int, ...] | None = None,
         start: ArrayLike | None = None,
     ):
-        if not callable(lagrangian):
-            raise TypeError(f"Argument `lagrangian` must be callable, but is {type(lagrangian).__name__}.")
-        if not isinstance(params, Mapping) or not params:
-            raise TypeError("Argument `params` must be a non-empty dict {name: shape}.")
-        self.lagrangian = lagrangian
+        self.lagrangian = check_function(lagrangian, "lagrangian")
         self.size = check_count(size, "size")
-        self.shapes = tuple((str(name), tuple(shape)) for name, shape in params.items())
-        self.drive_shape = None if inputs is None else tuple(inputs)
+        self.shapes = check_shapes(params)
+        self.drive_shape = None if inputs is None else check_shape(inputs, "inputs")
         self.dt, self.steps = check_positive(dt, "dt"), check_count(steps, "steps", 2)
         self.periodic = ends is None
         self.origin = self._origin(ends, start)
         self.inputs = None if self.input_shape is None else np.zeros(self.input_shape)
         self.nudges = ()
-        self._check_scalar()
+        rest, drive = np.zeros(self.size), None if self.drive_shape is None else np.zeros(self.drive_shape)
+        check_scalar(lagrangian, "lagrangian", self._zeros(), rest, rest, drive)
         check_memory(
             24 * self.steps * (2 * self.size) ** 2,
             f"The second variation of {self.steps} intervals with {self.size} coordinates",
@@ -124,26 +122,13 @@ class LagrangianSystem(AbstractEnergySystem):
         way[0], way[-1] = first, last
         return way
 
-    def _check_scalar(self) -> None:
-        zeros = {name: np.zeros(shape) for name, shape in self.shapes}
-        rest, drive = np.zeros(self.size), None if self.drive_shape is None else np.zeros(self.drive_shape)
-        out = jax_float64().eval_shape(self.lagrangian, zeros, rest, rest, drive)
-        if getattr(out, "shape", None) != ():
-            raise ValueError(f"Argument `lagrangian` must return a scalar, but returns {out}.")
-
-    @property
-    def param_shapes(self) -> dict[str, tuple[int, ...]]:
-        return dict(self.shapes)
-
     @property
     def input_shape(self) -> tuple[int, ...] | None:
         return None if self.drive_shape is None else (self.steps, *self.drive_shape)
 
     @property
     def batch_size(self) -> int | None:
-        if self.inputs is None or self.inputs.ndim == len(self.input_shape or ()):
-            return None
-        return len(self.inputs)
+        return batch_length(self.inputs, self.input_shape)
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -203,28 +188,14 @@ class LagrangianSystem(AbstractEnergySystem):
         """Both ends of every interval, the drive in it, and how long it lasts."""
         return position.ravel()[self._places()], self.inputs, self.dt
 
-    def with_inputs(self, inputs: ArrayLike) -> "LagrangianSystem":
-        """The system under this drive; a leading axis is the batch axis."""
-        if self.input_shape is None:
-            raise ValueError("Argument `inputs` must be None: this system is not driven.")
-        return replaced(self, inputs=check_inputs(inputs, self.input_shape))
-
-    def init_params(self, rng: np.random.Generator | int) -> Params:
-        """Normal random numbers."""
-        rng = np.random.default_rng(rng)
-        return {name: rng.normal(size=shape) for name, shape in self.shapes}
-
     def _solver_of_kind(self) -> "StationaryAction":
         from .stationary_action import StationaryAction
 
         return StationaryAction()
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {shape}" for name, shape in self.shapes)
         kind = "periodic" if self.periodic else "fixed ends"
-        return (
-            f"LagrangianSystem({self.size} coordinates, {self.steps} steps of {self.dt:g}, {kind}, parameters {shapes})"
-        )
+        return f"LagrangianSystem({self.size} coordinates, {self.steps} steps of {self.dt:g}, {kind}, {self._shapes_text()})"
 
 
 class _Derivatives(AbstractModule):

@@ -12,8 +12,9 @@ from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
-from ..core.system import AbstractSystem, Params, real_array, replaced
-from .energy import Nudge, check_inputs
+from ..core.system import Params, real_array
+from .declared import AbstractDeclaredSystem, check_function, check_shape, check_shapes
+from .energy import Nudge, batch_length
 from .state_cost import Coordinates, StateTerm
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class FieldState(AbstractModule):
         return f"FieldState(coordinates {self.position.shape})"
 
 
-class VectorField(AbstractSystem):
+class VectorField(AbstractDeclaredSystem):
     r"""Any smooth dynamics ds/dt = F(s; theta, x), studied where it is at rest; a nudge adds the force -beta dC/ds.
 
     There need be no energy. In its place stands the work against the field on the straight way from the free state s_0,
@@ -102,25 +103,16 @@ class VectorField(AbstractSystem):
         inputs: tuple[int, ...] | None = None,
         start: ArrayLike | None = None,
     ):
-        if not callable(field):
-            raise TypeError(f"Argument `field` must be callable, but is {type(field).__name__}.")
-        if not isinstance(params, Mapping) or not params:
-            raise TypeError("Argument `params` must be a non-empty dict {name: shape}.")
-        self.field = field
+        self.field = check_function(field, "field")
         self.origin = np.zeros(size) if start is None else real_array(start, "start", (size,))
         self.size = len(self.origin)
-        self.shapes = tuple((str(name), tuple(shape)) for name, shape in params.items())
-        self.sample_shape = None if inputs is None else tuple(inputs)
+        self.shapes = check_shapes(params)
+        self.sample_shape = None if inputs is None else check_shape(inputs, "inputs")
         self.inputs = None if self.sample_shape is None else np.zeros(self.sample_shape)
         self.nudges = ()
-        zeros = {name: np.zeros(shape) for name, shape in self.shapes}
-        out = jax_float64().eval_shape(field, zeros, self.origin, self.inputs)
+        out = jax_float64().eval_shape(field, self._zeros(), self.origin, self.inputs)
         if getattr(out, "shape", None) != (self.size,):
             raise ValueError(f"Argument `field` must return a velocity of shape ({self.size},), but returns {out}.")
-
-    @property
-    def param_shapes(self) -> dict[str, tuple[int, ...]]:
-        return dict(self.shapes)
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
@@ -128,9 +120,7 @@ class VectorField(AbstractSystem):
 
     @property
     def batch_size(self) -> int | None:
-        if self.inputs is None or self.inputs.ndim == len(self.sample_shape or ()):
-            return None
-        return len(self.inputs)
+        return batch_length(self.inputs, self.input_shape)
 
     @property
     def state_shape(self) -> tuple[int, ...]:
@@ -140,17 +130,6 @@ class VectorField(AbstractSystem):
     def free(self) -> np.ndarray:
         """All coordinates can move."""
         return np.arange(self.size)
-
-    def with_inputs(self, inputs: ArrayLike) -> "VectorField":
-        """The system with its inputs set; a leading axis is the batch axis."""
-        if self.sample_shape is None:
-            raise ValueError("Argument `inputs` must be None: this system takes no inputs.")
-        return replaced(self, inputs=check_inputs(inputs, self.sample_shape))
-
-    def init_params(self, rng: np.random.Generator | int) -> Params:
-        """Normal random numbers."""
-        rng = np.random.default_rng(rng)
-        return {name: rng.normal(size=shape) for name, shape in self.shapes}
 
     def velocity(self, params: Params, position: np.ndarray) -> np.ndarray:
         """F and the forces of the nudges, shape (n,)."""
@@ -202,8 +181,7 @@ class VectorField(AbstractSystem):
         return AsymEP()
 
     def __repr__(self) -> str:
-        shapes = ", ".join(f"{name} {shape}" for name, shape in self.shapes)
-        return f"VectorField(coordinates ({self.size},), parameters {shapes})"
+        return f"VectorField(coordinates ({self.size},), {self._shapes_text()})"
 
 
 class _Derivatives(AbstractModule):

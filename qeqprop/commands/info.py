@@ -50,11 +50,12 @@ def _version(package: str) -> str | None:
 def machine() -> dict[str, Any]:
     """What bounds a computation here."""
     from ..core.memory import available_memory, container_limit, format_bytes
+    from ..scans.scanning import cores
 
     free, limit = available_memory(), container_limit()
     return {
         "system": platform.platform(),
-        "threads": _threads(),
+        "threads": cores(),
         "NUMBA_NUM_THREADS": os.environ.get("NUMBA_NUM_THREADS"),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         "memory available": format_bytes(free),
@@ -62,10 +63,6 @@ def machine() -> dict[str, Any]:
         "64-bit JAX": _x64(),
         "largest exact network": f"{largest_exact(free)} spins",
     }
-
-
-def _threads() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _x64() -> str:

@@ -101,9 +101,8 @@ def _rounded(value: complex, digits: str = ".6g") -> complex:
 
 def of_check(check: "GradientCheck") -> str:
     """The verdict, and how far EP is from each reference."""
-    verdict = "vanishes within its errors" if check.vanishes else "agrees" if check.agrees else "DISAGREES"
     rows: list[tuple[str, object]] = [
-        ("verdict", verdict),
+        ("verdict", check.verdict),
         ("loss", check.ep.loss),
         ("parameters", _shapes(check.ep.grad)),
         ("scheme", check.ep.scheme),

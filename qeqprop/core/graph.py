@@ -55,6 +55,20 @@ def check_count(value: Any, name: str, least: int = 1) -> int:
     return int(value)
 
 
+def check_input_edges(edges: Sequence[tuple[int, int]], n_sites: int) -> Edges:
+    """`edges` from inputs to sites as a tuple of different pairs (input, site).
+
+    Raises:
+        TypeError: not integers. ValueError: a site out of range, or an edge twice.
+    """
+    checked = tuple((check_count(m, "input_edges", 0), check_count(site, "input_edges", 0)) for m, site in edges)
+    if len(set(checked)) != len(checked):
+        raise ValueError("Argument `input_edges` must have each pair (input, site) once.")
+    if bad := [pair for pair in checked if pair[1] >= n_sites]:
+        raise ValueError(f"Argument `input_edges` must end on sites 0 to {n_sites - 1}, but has {bad[0]}.")
+    return checked
+
+
 def check_nodes(nodes: Sequence[int], name: str, n_nodes: int) -> tuple[int, ...]:
     """`nodes` as a tuple of distinct nodes among 0 .. n_nodes - 1.
 

@@ -156,9 +156,13 @@ class GradientCheck(AbstractModule):
 
     _repr_html_ = display.of_check
 
+    @property
+    def verdict(self) -> str:
+        """In words: agrees, DISAGREES, or vanishes within its errors."""
+        return "vanishes within its errors" if self.vanishes else "agrees" if self.agrees else "DISAGREES"
+
     def __repr__(self) -> str:
-        verdict = "VANISHES within its errors" if self.vanishes else "AGREES" if self.agrees else "DISAGREES"
-        lines = [f"check_gradient  {verdict}  loss = {self.ep.loss}  "
+        lines = [f"check_gradient  {self.verdict.upper()}  loss = {self.ep.loss}  "
                  f"scheme = {self.ep.scheme}  |gradient| = {_flat_norm(self.ep.grad):.6g}"]  # fmt: skip
         names = ["EP", *self.references]
         lines.append("  " + f"{'parameter':<12}" + "".join(f"{name:>20}" for name in names))

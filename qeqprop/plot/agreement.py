@@ -78,8 +78,7 @@ def _unpacked(
     from ..core.reference import GradientCheck
 
     if isinstance(estimate, GradientCheck):
-        verdict = "agrees" if estimate.agrees else "vanishes within its errors" if estimate.vanishes else "DISAGREES"
-        return estimate.ep, {**estimate.references, **(references or {})}, f"check_gradient: {verdict}"
+        return estimate.ep, {**estimate.references, **(references or {})}, f"check_gradient: {estimate.verdict}"
     if not references:
         raise ValueError("Argument `references` must name gradients to compare with, but is empty.")
     shapes = {name: value.shape for name, value in estimate.grad.items()}

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from ..core.graph import Edges, check_count, check_edges
+from ..core.graph import Edges, check_count, check_edges, check_input_edges, check_nodes
 from ..core.system import Params
 from .pauli import PauliSum, X, Z
 from .spins import AbstractSpinSystem, Drives, Nudge, Terms
@@ -62,14 +62,14 @@ class TransverseFieldIsing(AbstractSpinSystem):
             "g": tuple(-X(i) for i in sites),
         }
         if len(input_edges):
-            pairs = _check_input_edges(input_edges, self.n_sites)
+            pairs = check_input_edges(input_edges, self.n_sites)
             terms["W"] = tuple(-Z(j) for _, j in pairs)
             self.drives = (("W", tuple(m for m, _ in pairs)),)
         else:
             self.drives = ()
         self.terms = tuple(terms.items())
         self.fixed = PauliSum({})
-        self.input_terms = tuple(-Z(site) for site in _check_input_sites(input_sites, self.n_sites))
+        self.input_terms = tuple(-Z(site) for site in check_nodes(input_sites, "input_sites", self.n_sites))
         n_inputs = 1 + max((m for m, _ in input_edges), default=-1) if len(input_edges) else len(self.input_terms)
         self.inputs = np.zeros(n_inputs)
         self.nudges = ()
@@ -86,19 +86,3 @@ class TransverseFieldIsing(AbstractSpinSystem):
         if self.drives:
             params["W"] = rng.normal(size=len(self.drives[0][1])) / np.sqrt(len(self.inputs))
         return params
-
-
-def _check_input_sites(sites: Sequence[int], n_sites: int) -> tuple[int, ...]:
-    checked = tuple(check_count(site, "input_sites", 0) for site in sites)
-    if any(site >= n_sites for site in checked) or len(set(checked)) != len(checked):
-        raise ValueError(f"Argument `input_sites` must be distinct sites from 0 to {n_sites - 1}, but is {checked}.")
-    return checked
-
-
-def _check_input_edges(edges: Sequence[tuple[int, int]], n_sites: int) -> Edges:
-    checked = tuple((check_count(m, "input_edges", 0), check_count(j, "input_edges", 0)) for m, j in edges)
-    if len(set(checked)) != len(checked):
-        raise ValueError("Argument `input_edges` must have each pair (input, site) once.")
-    if bad := [pair for pair in checked if pair[1] >= n_sites]:
-        raise ValueError(f"Argument `input_edges` must end on sites 0 to {n_sites - 1}, but has {bad[0]}.")
-    return checked

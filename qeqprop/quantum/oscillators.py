@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
-from ..core.graph import Edges, check_count, check_edges
+from ..core.graph import Edges, check_count, check_edges, check_nodes
 from ..core.nudge import WeightedObservables
 from ..core.system import AbstractSystem, Params, real_array, replaced
 from .gaussian_hamiltonian import Entries, QuadraticHamiltonian, combined, deposited, spring_entries
@@ -93,7 +93,7 @@ class HarmonicNetwork(AbstractSystem):
             raise ValueError(f"Argument `hbar` must be 0 or above, but is {hbar}.")
         self.trainable = _check_names(trainable)
         self.fixed = self._check_fixed(fixed or {})
-        self.input_sites = _check_sites(input_sites, self.n_sites)
+        self.input_sites = check_nodes(input_sites, "input_sites", self.n_sites)
         self.inputs = np.zeros(self.input_shape or 0)
         self.nudges = ()
 
@@ -334,10 +334,3 @@ def _check_names(trainable: Sequence[str]) -> tuple[str, ...]:
     if not names or len(set(names)) < len(names) or any(name not in ABSENT for name in names):
         raise ValueError(f"Argument `trainable` must be distinct names among {list(ABSENT)}, but is {trainable!r}.")
     return names
-
-
-def _check_sites(sites: Sequence[int], n_sites: int) -> tuple[int, ...]:
-    checked = tuple(check_count(site, "input_sites", 0) for site in sites)
-    if any(site >= n_sites for site in checked) or len(set(checked)) != len(checked):
-        raise ValueError(f"Argument `input_sites` must be distinct sites from 0 to {n_sites - 1}, but is {checked}.")
-    return checked

@@ -236,7 +236,7 @@ def test_annealed_contrast_is_exact_where_the_states_are():
     ("call", "message"),
     [
         (lambda: Ising(3, [(0, 1), (1, 0)]), "must have each pair once"),
-        (lambda: Ising(3, [(0, 1)], input_sites=[3]), "distinct sites from 0 to 2"),
+        (lambda: Ising(3, [(0, 1)], input_sites=[3]), "distinct nodes 0 to 2"),
         (lambda: Ising(3, [(0, 1)], input_sites=[0], input_edges=[(0, 1)]), "exclude one another"),
         (lambda: Ising(3, [(0, 1)], input_edges=[(0, 3)]), "must end on sites 0 to 2"),
         (lambda: qp.equilibrate(Ising(2, [(0, 1)]), {"J": [1.0, 2.0], "h": [0, 0]}), r"`J` must have shape \(1,\)"),

@@ -208,8 +208,8 @@ def test_shared_parameters_are_sums_of_terms():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: qp.TransverseFieldIsing(2, [(0, 1)], input_sites=[2]), ValueError, "distinct sites from 0 to 1"),
-        (lambda: qp.TransverseFieldIsing(2, [(0, 1)], input_sites=[0, 0]), ValueError, "distinct sites from 0 to 1"),
+        (lambda: qp.TransverseFieldIsing(2, [(0, 1)], input_sites=[2]), ValueError, "distinct nodes 0 to 1"),
+        (lambda: qp.TransverseFieldIsing(2, [(0, 1)], input_sites=[0, 0]), ValueError, "distinct nodes 0 to 1"),
         (lambda: qp.TransverseFieldIsing(2, [], input_sites=[0.5]), TypeError, "`input_sites` must be an integer"),
         (lambda: qp.TransverseFieldIsing(2, [], input_sites=[0], input_edges=[(0, 1)]), ValueError, "exclude one"),
         (lambda: qp.TransverseFieldIsing(2, [], input_edges=[(0, 2)]), ValueError, r"sites 0 to 1, but has \(0, 2\)"),

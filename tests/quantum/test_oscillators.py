@@ -363,8 +363,8 @@ def test_uniform_ring():
         ({"fixed": {"k": 2.0}}, ValueError, "must not have the trainable names"),
         ({"fixed": {"mass": 2.0}}, ValueError, "must have names among"),
         ({"fixed": {"m": [1.0, 2.0]}}, ValueError, r"`fixed\['m'\]` must have shape \(4,\)"),
-        ({"input_sites": [4]}, ValueError, "distinct sites from 0 to 3"),
-        ({"input_sites": [1, 1]}, ValueError, "distinct sites from 0 to 3"),
+        ({"input_sites": [4]}, ValueError, "distinct nodes 0 to 3"),
+        ({"input_sites": [1, 1]}, ValueError, "distinct nodes 0 to 3"),
     ],
     ids=str,
 )

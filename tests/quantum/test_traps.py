@@ -29,7 +29,7 @@ def test_vanishing_gradient_never_agrees(system, params, cost, scheme):
     assert norm(check.ep.grad) < 1e-6
     assert check.vanishes
     assert not check.agrees
-    assert "VANISHES within its errors" in repr(check)
+    assert "VANISHES WITHIN ITS ERRORS" in repr(check)
     assert "AGREES" not in repr(check)
 
 
