@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 UNITS, HIDDEN = 64, 3
 MIXTURES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
 TOLERANCE = 1e-3
-SOLVER = BlockDescent(tolerance=TOLERANCE)
+SOLVER = BlockDescent(tolerance=TOLERANCE, over_relaxed=False)  # what is counted are plain updates, as in the paper
 CHAIN = DeepHopfield((UNITS,) * (HIDDEN + 2), activation="hard_tanh", outputs="hard_tanh")
 CLASSIFIER = DeepHopfield((UNITS, 48, 32, 10))
 Params = dict[str, np.ndarray]

@@ -13,7 +13,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "AdiabaticPreparation": ("scellier2024quantum", "wanjura2025quantum"),
     "Annealer": ("laydevant2024training",),
     "AsymEP": ("scurria2026equilibrium",),
-    "BlockDescent": ("scellier2024fast",),
+    "BlockDescent": ("scellier2024fast", "young1954iterative"),
     "Clamp": ("stern2021supervised", "scellier2023energy"),
     "DeepHopfield": ("hopfield1984neurons", "laborieux2021scaling"),
     "DeepResistiveNetwork": ("kendall2020training", "scellier2024fast"),

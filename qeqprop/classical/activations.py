@@ -82,9 +82,12 @@ class AbstractClipped(AbstractScalar):
     """G(s) = curvature s^2/2 between bounds: the activation clips its field."""
 
     def settle(self, field: Any, stiffness: Any, at: Any) -> Any:
-        jnp = jax_float64().numpy
-        low, high = _bounds(self, field)
-        return jnp.clip(field / (self.curvature + stiffness), low, high)
+        return self.clip(field / (self.curvature + stiffness))
+
+    def clip(self, at: Any) -> Any:
+        """The nearest states within the bounds."""
+        low, high = _bounds(self, at)
+        return jax_float64().numpy.clip(at, low, high)
 
     def slope(self, field: Any, stiffness: Any, at: Any) -> Any:
         low, high = _bounds(self, field)

@@ -1,7 +1,9 @@
 """Exact block coordinate descent for layered networks.
 
 The layers of a group are not joined, so that with the others held all of them, of the whole batch, are set to their minimum at
-once: all odd layers, then all even ones. The energy falls with every group. Source: Scellier, arXiv:2402.11674 (2024).
+once: all odd layers, then all even ones. The energy falls with every group. Source: Scellier, arXiv:2402.11674 (2024). Units
+that clip a parabola (hard sigmoids, rectifiers, diodes, linear ones) go beyond their minima, as far as over-relaxation gains by
+it: see `over_relaxation`.
 """
 
 from collections.abc import Mapping
@@ -41,6 +43,9 @@ class BlockDescent(AbstractSolver):
         max_sweeps: bound on the sweeps over the layers.
         schedule: "even_odd" groups of layers that are not joined, "asynchronous": layer after layer, or "synchronous": all at
             once, which may end in alternating states.
+        over_relaxed: hard-sigmoid, rectified and linear units and diodes go beyond their minima, in every sample by the factor
+            that its own sweeps call for (where all units of the network are of these kinds, and layers do not move all at
+            once). Fewer sweeps lead to the same equilibria.
         feedforward: start free states from a forward pass, in which every layer sees those before it alone, and not from zero.
         dtype: "float64", "float32" or "bfloat16", of the relaxation; energies and forces have all digits of the state found.
 
@@ -61,6 +66,7 @@ class BlockDescent(AbstractSolver):
     schedule: str = eqx.field(static=True)
     feedforward: bool = eqx.field(static=True)
     dtype: str = eqx.field(static=True)
+    over_relaxed: bool = eqx.field(static=True, default=True)
 
     name: ClassVar[str] = "BlockDescent"
     analytic: ClassVar[bool] = False
@@ -74,6 +80,7 @@ class BlockDescent(AbstractSolver):
         max_sweeps: int = 10_000,
         schedule: str = "even_odd",
         feedforward: bool = False,
+        over_relaxed: bool = True,
         dtype: str = "float64",
     ):
         for name, value, known in (("schedule", schedule, SCHEDULES), ("dtype", dtype, DTYPES)):
@@ -85,13 +92,14 @@ class BlockDescent(AbstractSolver):
         self.tolerance = float(tolerance)
         self.max_sweeps = check_count(max_sweeps, "max_sweeps")
         self.schedule, self.feedforward, self.dtype = schedule, bool(feedforward), dtype
+        self.over_relaxed = bool(over_relaxed)
 
     def solve(
         self, system: AbstractSystem, params: Params, *, init: Equilibrium | None = None, key: Any = None
     ) -> Equilibrium:
         """The state at rest, from `init`, a forward pass or the layers' start."""
         net = _checked(system)
-        setting, scene = posed(net, params, self.schedule, self.dtype)
+        setting, scene = posed(net, params, self.schedule, self.dtype, self.over_relaxed)
         start = self._start(net, scene, init)
         found = relaxed(setting)(scene, start, self.tolerance, self.max_sweeps)
         facts = Facts(*np.asarray(found.facts).tolist())
@@ -149,7 +157,7 @@ class BlockDescent(AbstractSolver):
         if net.nudges and net.architecture.readout is not None:
             raise ValueError("With a readout, the linear response is known of a network without nudges: use a stencil.")
         held = isinstance(term, ClampTerm)
-        setting, scene = posed(nudged if held else net, params, self.schedule, "float64")
+        setting, scene = posed(nudged if held else net, params, self.schedule, "float64", self.over_relaxed)
         layers = relaxing(net.architecture, state)[1:]
         at = None if held else at_outputs(net, term)
         reader = None if at is None else (at.cost, at.coordinates.nodes or ())
@@ -188,7 +196,9 @@ def _rounding(dtype: str) -> float:
     return {"float64": 2.0**-52, "float32": 2.0**-23, "bfloat16": 2.0**-7}[dtype]
 
 
-def posed(net: AbstractLayeredNetwork, params: Params, schedule: str, dtype: str) -> tuple[Setting, Scene]:
+def posed(
+    net: AbstractLayeredNetwork, params: Params, schedule: str, dtype: str, over_relaxed: bool
+) -> tuple[Setting, Scene]:
     """What the relaxation of a network is compiled for, and its numbers."""
     nudges, held, sources = net.nudges, net.held, net.sources()
     terms = [at_outputs(net, term) for term, _ in nudges]
@@ -196,7 +206,7 @@ def posed(net: AbstractLayeredNetwork, params: Params, schedule: str, dtype: str
     sources = sources if net.batch_size is not None else sources[None]
     rows, values = ((), None) if held is None else (held[0], np.reshape(held[1], (len(sources), -1)))
     architecture = net.architecture
-    setting = Setting(architecture, SCHEDULES[schedule](architecture), readers, rows, dtype)
+    setting = Setting(architecture, SCHEDULES[schedule](architecture), readers, rows, dtype, over_relaxed)
     return setting, Scene(params, sources, tuple(beta for _, beta in nudges), tuple(t.target for t in terms), values)
 
 

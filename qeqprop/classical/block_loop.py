@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from ..core.precision import jax_float64
 from .architecture import Groups, sums
+from .over_relaxation import Pace
 
 STALLED = 20
 """Sweeps without a smaller residual after which a relaxation ends: it is at rounding, or does not converge."""
@@ -27,6 +28,7 @@ class Loop(NamedTuple):
         growth: of the residual since the start: above 1 where there is no minimum.
         sweeps: over the layers.
         best, stalled, first: what the stop criterion remembers.
+        pace: how far beyond their minima the units go.
     """
 
     layers: tuple[Any, ...]
@@ -38,9 +40,11 @@ class Loop(NamedTuple):
     best: Any
     stalled: Any
     first: Any
+    pace: Pace
 
 
 Update = Callable[[int, Sequence[Any]], Any]
+Overshoot = Callable[[int, Any, Any, Any], Any]
 
 
 def relax(
@@ -51,6 +55,7 @@ def relax(
     tolerance: Any,
     max_sweeps: Any,
     patience: int = STALLED,
+    overshoot: Overshoot | None = None,
 ) -> Loop:
     """Update group after group until no layer moves by more than `tolerance`, or the residual stalls or runs away.
 
@@ -60,11 +65,15 @@ def relax(
         layers: to start from.
         tolerance: bound on the displacements, relative to the largest norm of the layer in the batch.
         patience: sweeps without a smaller residual, above rounding, that are borne.
+        overshoot: `overshoot(layer, where it is, where it comes to rest, factor)`: where it ends when it goes beyond that, in
+            groups that are not joined in themselves; None: exactly there.
     """
     jax = jax_float64()
     jnp = jax.numpy
     first, *others = groups
-    # After a sweep the last group is at rest. What is out of balance is in the others: with two groups in the first.
+    overshoot = overshoot if others else None  # layers that all move at once do not even bear the whole way
+    # After a sweep the minima of the last group are known; without overshoot it is there. With two groups, what is out of
+    # balance is in the first one then.
     measured = [layer for group in groups[: max(1, len(groups) - 1)] for layer in group]
     precision = jnp.finfo(layers[-1].dtype)
     tiny, rounding = precision.tiny, ROUNDING * float(precision.eps)
@@ -74,17 +83,23 @@ def relax(
         ended = (at.stalled >= borne) | (at.sweeps >= max_sweeps) | (at.growth > RUNAWAY)
         return (at.relative > tolerance) & ~ended
 
+    def moved(at: Loop, layers: tuple[Any, ...], settled: Mapping[int, Any]) -> tuple[Any, ...]:
+        if overshoot is None:
+            return replaced_layers(layers, settled)
+        return replaced_layers(layers, {m: overshoot(m, layers[m], new, at.pace.factor) for m, new in settled.items()})
+
     def sweep(at: Loop) -> Loop:
-        layers = replaced_layers(at.layers, dict(zip(first, at.proposed, strict=True)))
+        layers, settled = moved(at, at.layers, dict(zip(first, at.proposed, strict=True))), {}
         for group in others:
-            layers = replaced_layers(layers, {layer: update(layer, layers) for layer in group})
+            settled = {layer: update(layer, layers) for layer in group}
+            layers = moved(at, layers, settled)
         proposed = {layer: update(layer, layers) for layer in measured}
         total, relative = jnp.zeros_like(at.residual), jnp.zeros_like(at.relative)
-        for layer, new in proposed.items():
+        for layer, new in (proposed | ({} if overshoot is None else settled)).items():
             step = new - layers[layer]
             total += squares(weights[layer] * step)
-            moved, size = (jnp.sqrt(jnp.max(squares(x), initial=0.0)) for x in (step, new))
-            relative = jnp.maximum(relative, moved / jnp.maximum(size, tiny))
+            far, size = (jnp.sqrt(jnp.max(squares(x), initial=0.0)) for x in (step, new))
+            relative = jnp.maximum(relative, far / jnp.maximum(size, tiny))
         residual = jnp.sqrt(total)
         worst = jnp.max(residual, initial=0.0)
         start = jnp.where(at.sweeps < 0, worst, at.first)
@@ -98,13 +113,15 @@ def relax(
             best=jnp.minimum(at.best, relative),
             stalled=jnp.where(relative < at.best, 0, at.stalled + 1),
             first=start,
+            pace=at.pace if overshoot is None else at.pace.adapted(at.residual, residual),
         )
 
     # Sweep 0 proposes what there is, so that it is traced and compiled as all others are.
     none, zero = jnp.zeros(len(layers[-1]), layers[-1].dtype), jnp.zeros((), layers[-1].dtype)
     begin = Loop(
-        tuple(layers), tuple(layers[m] for m in first), none, zero + jnp.inf, zero, -1, zero + jnp.inf, 0, zero
-    )
+        tuple(layers), tuple(layers[m] for m in first), none, zero + jnp.inf, zero, -1, zero + jnp.inf, 0, zero,
+        Pace.plain(none),
+    )  # fmt: skip
     return jax.lax.while_loop(unsettled, sweep, begin)  # type: ignore[no-any-return]
 
 

@@ -12,6 +12,7 @@ from .architecture import Architecture
 from .block_loop import ESCAPE, Loop, relax, replaced_layers, squares
 from .blocks import Blocks, Scene, Setting, at_bounds, jumped
 from .output_pull import Pull, Reader
+from .over_relaxation import beyond
 
 
 class Relaxed(NamedTuple):
@@ -68,7 +69,16 @@ def relaxed(setting: Setting) -> Callable[..., Relaxed]:
     def solve(scene: Scene, start: Sequence[Any], tolerance: Any, max_sweeps: Any) -> Relaxed:
         low = jax.tree.map(lambda x: jnp.asarray(x, setting.dtype), (scene, tuple(start)))
         blocks = Blocks.of(setting, *low)
-        found = relax(blocks.update, blocks.weights, blocks.layers, setting.groups, tolerance, max_sweeps, ESCAPE)
+        found = relax(
+            blocks.update,
+            blocks.weights,
+            blocks.layers,
+            setting.groups,
+            tolerance,
+            max_sweeps,
+            ESCAPE,
+            blocks.overshoot,
+        )
         # differences of nudged forces are made of these: they get all digits that there are
         blocks, ends = Blocks.of(setting, scene, start), tuple(jnp.asarray(x, float) for x in found.layers)
         pairs = [(ends[m], blocks.layers[m]) for m in inner]
@@ -140,7 +150,19 @@ def response(setting: Setting, term: Reader | None) -> Callable[..., Any]:
             step = net.activations[layer - 1].response(field, stiffness, blocks.layers[layer], moved)
             return blocks.hold(step, target) if layer == net.last and term is None else step
 
+        def overshot(layer: int, changes: Any, settled: Any, factor: Any) -> Any:
+            far = beyond(changes, settled, factor)  # a quadratic energy of the units that are free to move
+            return blocks.hold(far, target) if layer == net.last and term is None else far
+
         start = [jax.numpy.zeros_like(layer) for layer in blocks.layers]
-        return relax(change, blocks.weights, start, setting.groups, tolerance, max_sweeps)
+        return relax(
+            change,
+            blocks.weights,
+            start,
+            setting.groups,
+            tolerance,
+            max_sweeps,
+            overshoot=overshot if setting.over_relaxed else None,
+        )
 
     return jax.jit(respond)

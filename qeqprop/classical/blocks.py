@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..core.precision import jax_float64
-from .activations import AbstractActivation
+from .activations import AbstractActivation, AbstractClipped
 from .architecture import Architecture, Groups, sums
-from .block_loop import squares
+from .block_loop import Overshoot, squares
 from .branches import PLACES, RISE
 from .output_pull import Pull, Reader
+from .over_relaxation import beyond
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Setting:
         readers: costs of the nudges, with the outputs they read.
         held: outputs that a clamp holds.
         dtype: of the relaxation.
+        over_relaxed: whether layers go beyond their minima where that cannot raise the energy.
     """
 
     architecture: Architecture
@@ -29,6 +31,7 @@ class Setting:
     readers: tuple[Reader, ...] = ()
     held: tuple[int, ...] = ()
     dtype: str = "float64"
+    over_relaxed: bool = False
 
 
 class Scene(NamedTuple):
@@ -88,6 +91,20 @@ class Blocks(NamedTuple):
         field, stiffness = self.field_and_stiffness(layer, layers)
         settled = self.setting.architecture.activations[layer - 1].settle(field, stiffness, layers[layer])
         return self.hold(settled, self.scene.values) if layer == self.setting.architecture.last else settled
+
+    @property
+    def overshoot(self) -> Overshoot | None:
+        """Where a layer ends that goes beyond its minimum; None where none shall, or where the energy might rise."""
+        net = self.setting.architecture
+        clipped = [activation for activation in net.activations if isinstance(activation, AbstractClipped)]
+        if not self.setting.over_relaxed or len(clipped) < len(net.activations):
+            return None
+
+        def overshot(layer: int, at: Any, settled: Any, factor: Any) -> Any:
+            far = clipped[layer - 1].clip(beyond(at, settled, factor))
+            return self.hold(far, self.scene.values) if layer == net.last else far
+
+        return overshot
 
     def hold(self, last: Any, values: Any) -> Any:
         """The last layer with its held units at `values`."""
