@@ -12,10 +12,13 @@ from qeqprop.classical.rules import half_squared_error
 
 from .registry import deviation, norm
 
+SKIPS = [Convolution(0, 2, pooling="average"), Dense(1, 3)]
 
-def case(pooling, seed=0, readout=None, activation="hard_tanh"):
-    sizes = [(1, 6, 6), (2, 6, 6), (3, 3, 3), 4]
-    links = [Convolution(0, 1), Convolution(1, 2, pooling=pooling), Dense(2, 3)]
+
+def case(pooling, seed=0, readout=None, activation="hard_tanh", skips=()):
+    rows = 6 if pooling is None else 3
+    sizes = [(1, 6, 6), (2, 6, 6), (3, rows, rows), 4]
+    links = [Convolution(0, 1), Convolution(1, 2, pooling=pooling), Dense(2, 3), *skips]
     net = DeepHopfield(sizes, interactions=links, activation=activation, readout=readout)
     rng = np.random.default_rng(seed)
     params = {n: 0.7 * v if n[0] == "w" else rng.uniform(0.1, 0.3, v.shape) for n, v in net.init_params(rng).items()}
@@ -41,9 +44,20 @@ def test_a_convolution_is_a_sum_of_correlations_and_its_pooling(pooling):
     assert unpadded.send(kernels[:, :, :2, :2], image).shape == (2, *unpadded.image_shape((3, 7, 6), 4)) == (2, 4, 6, 5)
 
 
-@pytest.mark.parametrize(("pooling", "readout"), [("average", None), ("max", None), ("average", 5)])
-def test_ep_is_implicit_differentiation_is_finite_differences(pooling, readout):
-    net, params, cost, target, inputs = case(pooling, readout=readout, seed=3)
+@pytest.mark.parametrize(
+    ("pooling", "options"),
+    [
+        (None, {}),
+        ("average", {}),
+        ("max", {}),
+        ("average", {"skips": SKIPS}),
+        ("average", {"readout": 5}),
+        ("max", {"readout": 5, "skips": SKIPS, "activation": "hard_sigmoid"}),
+    ],
+    ids=["no pooling", "average", "max", "average, skips", "average, readout", "max, skips, readout"],
+)
+def test_ep_is_implicit_differentiation_is_finite_differences(pooling, options):
+    net, params, cost, target, inputs = case(pooling, seed=3, **options)
     exact = qp.linear_response(net, params, cost, target, inputs=inputs)
     assert all(norm({n: grad}) > 1e-3 for n, grad in exact.grad.items())
     step = min(1e-4, exact.free.stats["kink_distance"] / 100)
@@ -73,6 +87,18 @@ def test_average_pooling_is_a_dense_network_of_its_matrices():
     np.testing.assert_allclose(ours.losses, theirs.losses, atol=1e-12)
     np.testing.assert_allclose(ours.grad["w2"], theirs.grad["w2"], atol=1e-10)
     np.testing.assert_allclose(ours.grad["b0"], theirs.grad["b0"].reshape(2, -1).sum(axis=1), atol=1e-10)
+
+
+def test_schedules_and_starts_do_not_change_the_equilibrium():
+    net, params, cost, target, inputs = case("average", skips=SKIPS)
+    weak = {name: 0.7 * value for name, value in params.items()}
+    exact = qp.ep_gradient(net, weak, cost, target, inputs=inputs, scheme=qp.centered(0.1))
+    for schedule in ("asynchronous", "synchronous"):
+        solver = BlockDescent(schedule=schedule, feedforward=schedule == "asynchronous")
+        out = qp.ep_gradient(net, weak, cost, target, inputs=inputs, scheme=qp.centered(0.1), solver=solver)
+        assert 3 < out.free.stats["sweeps"] != exact.free.stats["sweeps"]
+        np.testing.assert_allclose(out.free.state.position, exact.free.state.position, atol=1e-12)
+        assert deviation(out.grad, exact.grad) < 1e-10
 
 
 def test_nudges_of_one_sign_are_biased_and_symmetric_ones_less():

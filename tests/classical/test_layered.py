@@ -10,6 +10,8 @@ from qeqprop.classical.activations import ACTIVATIONS, Diodes
 from qeqprop.classical.architecture import SCHEDULES
 from qeqprop.classical.rules import half_squared_error
 
+from .registry import deviation
+
 SKIPS = [Dense(0, 1), Dense(1, 2), Dense(2, 3), Dense(0, 2), Dense(1, 3)]
 
 
@@ -143,11 +145,20 @@ def test_a_relaxation_stops_at_its_tolerance_and_reports_it():
 @pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-6), ("bfloat16", 0.1)])
 def test_lower_precisions_are_as_good_as_their_rounding(dtype, bound):
     net, params, _ = network()
+    solver = BlockDescent(dtype=dtype)
     exact = qp.equilibrate(net, params)
-    found = qp.equilibrate(net, params, solver=BlockDescent(dtype=dtype), throw=False)
+    found = qp.equilibrate(net, params, solver=solver, throw=False)
     error = np.abs(found.state.position - exact.state.position).max()
     assert bound / 1000 < error < bound
     assert found.state.position.dtype == np.float64
+    assert bound / 1e5 < found.stats["relative_residual"] < bound  # exact ones are at 1e-15
+    problem = net, params, StateCost(half_squared_error, net.outputs), np.eye(2)[[0, 1, 1, 0]]
+    known, ours = (
+        qp.ep_gradient(*problem, inputs=net.inputs, scheme=qp.centered(0.5), solver=s, throw=False)
+        for s in (BlockDescent(), solver)
+    )
+    assert bound / 1000 < deviation(ours.grad, known.grad) < 3 * bound
+    np.testing.assert_allclose(ours.losses, known.losses, rtol=10 * bound)
 
 
 def test_a_nudge_that_throws_the_state_into_another_basin_is_reported():
