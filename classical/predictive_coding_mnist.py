@@ -247,7 +247,9 @@ def main() -> None:
         kept = {"fashion": json.loads(file.read_text()).get("fashion")} | results
     print(table(results))
     check(results, 0.02 if arguments.fashion else 0.005)
-    assert all(RATES[0] < results[name]["rate"] < RATES[-1] for name in METHODS), "the best rate must be inside the grid"
+    assert all(RATES[0] < results[name]["rate"] < RATES[-1] for name in METHODS), (
+        "the best rate must be inside the grid"
+    )
     file.write_text(json.dumps(kept) + "\n")
 
 
