@@ -70,7 +70,7 @@ def relax(
         done = ~saddle & (size <= tolerance * noise)
         if np.all(done) or stalls > STALLS or steps == max_iterations or not np.all(np.isfinite(size)):
             return Relaxed(free, size, size <= ROUNDING * tolerance * noise, definite, held, steps)
-        free = _step(land, free, value, slope, _masked(curvature, held), definite, done)
+        free = _step(land, free, value, slope, curvature, held, definite, done)
         steps += 1
 
 
@@ -131,12 +131,13 @@ def _step(
     value: np.ndarray,
     slope: np.ndarray,
     curvature: np.ndarray,
+    held: np.ndarray,
     definite: np.ndarray,
     done: np.ndarray,
 ) -> np.ndarray:
     """The first of the steps 1, 1/2, 1/4, ... that lowers a sample's energy enough, or near its minimum halves its slope."""
     size = np.linalg.norm(slope, axis=1)
-    direction = _direction(free, slope, curvature, definite)
+    direction = _direction(land, free, slope, curvature, held, definite)
     fall = np.sum(slope * direction, axis=1)
     length, moved, waiting = np.ones(len(free)), free.copy(), ~done
     for _ in range(40):
@@ -153,19 +154,29 @@ def _step(
     return moved
 
 
-def _direction(free: np.ndarray, slope: np.ndarray, curvature: np.ndarray, definite: np.ndarray) -> np.ndarray:
-    """-|H|^-1 slope; from a saddle point itself, a little along its softest mode.
+def _direction(
+    land: Landscape, free: np.ndarray, slope: np.ndarray, curvature: np.ndarray, held: np.ndarray, definite: np.ndarray
+) -> np.ndarray:
+    """-|H|^-1 slope among the coordinates that no bound holds; from a saddle point itself, a little along its softest mode.
 
-    Where all of the curvature vanishes it does not say how far: the step is then as long as the coordinates are large.
+    A direction without curvature does not say how far. Where all of it vanishes, and along every such direction in a box, the
+    step is as long as the coordinates are large: an energy that is linear there ends at a bound.
     """
-    direction, size = np.empty_like(slope), np.linalg.norm(slope, axis=1)
+    direction, size = np.zeros_like(slope), np.linalg.norm(slope, axis=1)
     if definite.any():
-        direction[definite] = -np.linalg.solve(curvature[definite], slope[definite][..., None])[..., 0]
+        matrices = _masked(curvature[definite], held[definite])
+        direction[definite] = -np.linalg.solve(matrices, slope[definite][..., None])[..., 0]
+    bounded = bool(np.all(np.isfinite(land.high - land.low)))
     for b in np.flatnonzero(~definite):
-        softness, modes = np.linalg.eigh(curvature[b])
-        largest = np.abs(softness).max()
-        least = 1e-3 * largest or size[b] / max(np.abs(free[b]).max(), 1.0) or 1.0
-        direction[b] = -modes @ ((modes.T @ slope[b]) / np.maximum(np.abs(softness), least))
+        loose = ~held[b]
+        softness, modes = np.linalg.eigh(curvature[b][np.ix_(loose, loose)])
+        largest, reach = np.abs(softness).max(initial=0.0), max(np.abs(free[b]).max(), 1.0)
+        along = modes.T @ slope[b][loose]
+        stiffness = np.maximum(np.abs(softness), 1e-3 * largest or size[b] / reach or 1.0)
+        if bounded:
+            flat = (np.abs(softness) <= FLAT * largest) & (along != 0)
+            stiffness[flat] = np.minimum(stiffness[flat], np.abs(along[flat]) / reach)
+        direction[b, loose] = -modes @ (along / stiffness)
         if softness[0] < -FLAT * largest and size[b] <= 1e-9 * largest:
-            direction[b] += KICK * modes[:, 0]
+            direction[b, loose] += KICK * modes[:, 0]
     return direction

@@ -237,3 +237,25 @@ def test_batches_report_their_softest_mode_and_flat_ones_are_degenerate():
     )
     loose = qp.equilibrate(ring, {"J": 1.0}, inputs=0.1 * rng.normal(size=(2, 3)), throw=False)
     assert loose.status is qp.Status.DEGENERATE  # nothing fixes the common phase
+
+
+@pytest.mark.parametrize("width", [1.0, 1e3, 1e6, 1e12])
+@pytest.mark.parametrize("bent", [False, True], ids=["linear", "bent along one direction"])
+def test_linear_energies_end_in_the_corner_of_any_box(width, bent):
+    """Without curvature nothing says how far to go; slopes that differ by a thousand take the same steps."""
+
+    def potential(p, s, x):
+        return p["f"] @ s + 2 * bent * (s[0] - 0.4) ** 2
+
+    system = EnergySystem(potential, (3,), {"f": (3,)}, domain=Box(-width, width))
+    out = qp.equilibrate(system, {"f": [1.0, -0.3, 1e-3]})
+    np.testing.assert_allclose(out.state.position, [0.15 if bent else -width, width, -width], rtol=1e-12)
+    assert out.stats["newton_steps"] < 50
+    assert float(out.residual) == 0 if not bent else float(out.residual) < 1e-12
+
+
+def test_a_linear_energy_without_a_slope_somewhere_is_degenerate():
+    system = EnergySystem(lambda p, s, x: (p["f"] * x) @ s, (2,), {"f": (2,)}, inputs=(2,), domain=Box(-1e6, 2e6))
+    out = qp.equilibrate(system, {"f": [1.0, -0.3]}, inputs=[[1.0, 1.0], [-2.0, 0.0]], throw=False)
+    assert out.status is qp.Status.DEGENERATE
+    np.testing.assert_array_equal(out.state.position, [[-1e6, 2e6], [2e6, 0.0]])
