@@ -23,6 +23,7 @@ from .core.status import Status
 
 SCHEMA = 1
 _CLASSES = {
+    "Annealer": "classical.annealer",
     "EnumeratedState": "classical.enumeration",
     "ExactEnumeration": "classical.enumeration",
     "HeatBath": "classical.heat_bath",

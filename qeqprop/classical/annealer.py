@@ -153,5 +153,42 @@ class Annealer(AbstractSolver):
         """One sample at a time."""
         return False
 
+    def to_storage(self) -> dict[str, Any]:
+        """The name of the sampler and the options, what is no plain data among them as it prints; no functions."""
+        return {"sampler": _name(self.sampler), "options": _plain(self.options)}
+
+    @classmethod
+    def from_storage(cls, fields: dict[str, Any]) -> "Annealer":
+        """What tells how a saved result was found; to go on with, make an `Annealer` with the sampler itself."""
+        return cls(SavedSampler(fields["sampler"]), options=fields["options"])
+
     def __repr__(self) -> str:
-        return f"Annealer({type(self.sampler).__name__})"
+        return f"Annealer({_name(self.sampler)})"
+
+
+class SavedSampler(NamedTuple):
+    """In the place of the sampler of an `Annealer` that was loaded from a file: only its name is known."""
+
+    name: str
+
+    def sample(self, bqm: Any, **options: Any) -> Any:
+        """Refused: there is no sampler."""
+        raise RuntimeError(
+            f"This Annealer was loaded from a file, which knows its {self.name} by name only: make "
+            f"Annealer({self.name}(...)) anew."
+        )
+
+
+def _name(sampler: Any) -> str:
+    return sampler.name if isinstance(sampler, SavedSampler) else type(sampler).__name__
+
+
+def _plain(options: Options) -> dict[str, Any]:
+    """Options as they can be saved."""
+    return {str(name): value if _is_plain(value) else repr(value) for name, value in options.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str | np.generic | np.ndarray)

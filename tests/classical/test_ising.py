@@ -220,6 +220,21 @@ def test_reverse_annealing_stays_at_the_free_state(sampler):
     assert scratch.state.spins.max() == -1  # the nudged ground state is the other well
 
 
+def test_annealers_are_saved_by_the_name_of_their_sampler(tmp_path):
+    """A sampler may be a connection to a machine: what is loaded tells how it was found, and refuses to go on."""
+    net, params, _ = problem()
+    options = {"num_reads": 5, "beta_range": [0.1, 5.0], "interrupt_function": len}
+    solver = Annealer(SimulatedAnnealingSampler(), options=options, reverse=lambda spins: {})
+    out = qp.ep_gradient(net, params, qp.ObservableCost(qp.Z(1)), solver=Annealer(dimod.ExactSolver()), key=0)
+    loaded = qp.load(qp.save(tmp_path / "out", out))
+    assert repr(loaded.solver) == repr(out.solver) == "Annealer(ExactSolver)"
+    np.testing.assert_array_equal(loaded.free.state.spins, out.free.state.spins)
+    again = qp.load(qp.save(tmp_path / "again", qp.load(qp.save(tmp_path / "solver", solver))))
+    assert again.options == {"num_reads": 5, "beta_range": [0.1, 5.0], "interrupt_function": repr(len)}
+    with pytest.raises(RuntimeError, match=r"knows its SimulatedAnnealingSampler by name only: make Annealer\("):
+        qp.equilibrate(net, params, solver=again, key=0)
+
+
 def test_annealed_contrast_is_exact_where_the_states_are():
     net, params, _ = problem()
     cost = qp.ObservableCost(qp.Z(1))
