@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import numpy as np
+import scipy.linalg
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
@@ -24,7 +25,7 @@ from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
-from .factorization import factorize
+from .factorization import DENSE, factorize
 from .resistive import CircuitState, ResistiveNetwork
 from .state_cost import StateTerm
 
@@ -35,8 +36,9 @@ ROUNDING = 1e3
 class ActiveSet(AbstractSolver):
     """Equilibria of a `ResistiveNetwork`: primal-dual active sets with sparse LU, to the rounding of the currents.
 
-    `stats`: `factorizations`; `conducting` diodes; `kink_distance`, how many volts the nearest diode is from switching; and of
-    nudged states `displacement` from, and `diode_flips` against, the state that they started from: the free state for the
+    `stats`: `factorizations`; `conducting` diodes; `kink_distance`, how many volts the nearest diode is from switching; of free
+    states `smallest_curvature`, the least conductance against voltages that the conducting diodes allow; and of nudged states
+    `displacement` from, and `diode_flips` against, the state that they started from: the free state for the
     first nudge, the state at -beta (or beta) for its opposite. Across a flip the equilibrium has a kink in beta.
 
     Args:
@@ -85,6 +87,8 @@ class ActiveSet(AbstractSolver):
         }
         if found.status is Status.DEGENERATE:
             stats["advice"] = circuit.loop()
+        elif found.status is Status.OK and not circuit.net.nudges:
+            stats["smallest_curvature"] = circuit.smallest_curvature(found.v, found.currents > 0)
         if init is not None:
             stats["displacement"] = float(np.linalg.norm(found.v - init.state.position))
             stats["diode_flips"] = int(np.sum((found.currents > 0) != (init.state.diode_currents > 0)))
@@ -227,6 +231,23 @@ class _Balance:
     def factorize(self, v: np.ndarray, conducting: np.ndarray) -> Any:
         """Their solution, as a function of the right-hand side."""
         return spla.splu(self.matrix(v, conducting)).solve if len(self.free) else lambda right: right
+
+    def smallest_curvature(self, v: np.ndarray, conducting: np.ndarray) -> float:
+        """The smallest eigenvalue of the curvature among free voltages that conducting diodes leave; infinite without any.
+
+        With the diodes shorted the response to a current is Z (Z^T H Z)^-1 Z^T, Z a basis of B v = 0: its largest eigenvalue
+        is the inverse.
+        """
+        rows, n = self.free_diodes[np.flatnonzero(conducting)], len(self.free)
+        if rows.shape[0] >= n:
+            return np.inf
+        if n <= DENSE:
+            left = scipy.linalg.null_space(rows.toarray()) if rows.shape[0] else np.eye(n)
+            return float(scipy.linalg.eigvalsh(left.T @ self.curvature(v) @ left, subset_by_index=(0, 0))[0])
+        solve, rest = self.factorize(v, conducting), np.zeros(rows.shape[0])
+        response = spla.LinearOperator((n, n), matvec=lambda b: solve(np.append(b, rest))[:n], dtype=float)
+        start = np.random.default_rng(0).normal(size=n)
+        return float(1 / spla.eigsh(response, k=1, which="LA", v0=start, tol=1e-3, return_eigenvectors=False)[0])
 
     def step(
         self, solve: Any, v: np.ndarray, currents: np.ndarray, conducting: np.ndarray

@@ -195,3 +195,28 @@ def test_states_survive_a_file(tmp_path):
     back = qp.load(tmp_path / "state.npz").state
     np.testing.assert_array_equal(back.position, found.state.position)
     np.testing.assert_array_equal(back.diode_currents, found.state.diode_currents)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_smallest_curvature_is_that_of_the_voltages_that_conducting_diodes_leave(seed, monkeypatch):
+    """Against the generalised response: the largest eigenvalue of dv/di, by injecting a current into every free node."""
+    net, params, inputs = random_network(seed)
+    found = qp.equilibrate(net, params, inputs=inputs)
+    assert found.stats["conducting"] > 0
+    conducting = found.state.diode_currents > 0
+    bounds = net.diode_matrix()[0].toarray()[conducting][:, net.free]
+    matrix = net.laplacian(params).toarray()[np.ix_(net.free, net.free)]
+    zero = np.zeros((len(bounds), len(bounds)))
+    response = np.linalg.inv(np.block([[matrix, bounds.T], [bounds, zero]]))[: len(matrix), : len(matrix)]
+    expected = 1 / np.linalg.eigvalsh(response)[-1]
+    assert expected > 1.001 * np.linalg.eigvalsh(matrix)[0]  # the diodes stiffen the softest mode
+    assert found.stats["smallest_curvature"] == pytest.approx(expected, rel=1e-9)
+    monkeypatch.setattr("qeqprop.classical.active_set.DENSE", 0)
+    sparse = qp.equilibrate(net, params, inputs=inputs)
+    assert sparse.stats["smallest_curvature"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_smallest_curvature_without_diodes_is_that_of_the_conductances():
+    pair = ResistiveNetwork(3, [(0, 1), (1, 2)], sources=[0], grounded=[2])
+    found = qp.equilibrate(pair, {"g": [2.0, 3.0]}, inputs=[1.0])
+    assert found.stats["smallest_curvature"] == pytest.approx(5.0)
