@@ -32,9 +32,9 @@ from .estimate import Estimate
 from .gradient import force_error, nudge_ratio, nudge_status
 from .history import History
 from .module import AbstractModule
-from .nudge import AbstractNudge, WeightedObservables
+from .nudge import AbstractNudge, WeightedObservables, check_nudge
 from .scheme import centered
-from .solver import AbstractSolver, Equilibrium, describe, prepare
+from .solver import AbstractSolver, Equilibrium, check_init, describe, prepare
 from .status import EquilibriumError, NudgeWarning, Status
 from .system import AbstractSystem, Params, real_array
 from .training import Memory, Metric, check_training, run_epochs
@@ -148,7 +148,7 @@ def agnostic_step(
         EquilibriumError: an unconverged phase, a nudge too large against the gap, no joint equilibrium at this eps.
         ValueError, TypeError: bad arguments, before any work.
 
-    Reference: B. Scellier, S. Mishra, Y. Bengio, Y. Ollivier, arXiv:2205.15021 (2022).
+    Source: B. Scellier, S. Mishra, Y. Bengio, Y. Ollivier, arXiv:2205.15021 (2022).
 
     Example:
         >>> import qeqprop as qp
@@ -158,8 +158,8 @@ def agnostic_step(
         >>> print(step.status, step.grad_estimate["g"].round(3))
         ok [-0.235 -0.256]
     """
-    if not isinstance(nudge, AbstractNudge):
-        raise TypeError(f"Argument `nudge` must be a qeqprop nudge, but is {type(nudge).__name__}.")
+    check_nudge(nudge)
+    check_init(init)
     for name, value in (("beta", beta), ("eps", eps), ("tolerance", tolerance)):
         if not real_array(value, name, ()) > 0:
             raise ValueError(f"Argument `{name}` must be positive, but is {value}.")

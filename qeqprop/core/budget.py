@@ -21,9 +21,9 @@ from .estimate import Estimate, batch_mean, combine, format_uncertain
 from .gradient import NUDGE_TOO_LARGE, EPGradient, ep_gradient
 from .graph import check_count
 from .module import AbstractModule
-from .nudge import AbstractNudge
+from .nudge import AbstractNudge, check_nudge
 from .randomness import branch, seed_sequence
-from .scheme import Stencil, _check_strength, centered
+from .scheme import Stencil, centered, check_strength
 from .solver import AbstractSolver, describe, equilibrate
 from .status import EquilibriumError
 from .system import AbstractSystem
@@ -117,7 +117,8 @@ def optimal_nudge(
           noise, truncation   0.0509, 0.036
           curvature           0.31(4)
     """
-    unit = formula(1.0)
+    check_nudge(nudge)
+    unit = formula(1.0) if callable(formula) else formula
     if not isinstance(unit, Stencil) or unit.is_complex or unit.order > 2:
         raise ValueError(f"Argument `formula` must be qp.centered or qp.one_sided, but gives {unit!r}.")
     if not isinstance(solver, AbstractSolver) or not solver.stochastic:
@@ -128,7 +129,7 @@ def optimal_nudge(
     shared: dict[str, Any] = {"solver": solver, "inputs": inputs}
     if pilot is None:
         pilot = _pilot_strength(system, params, nudge, target, shared, branch(root, 0))
-    pilot = abs(_check_strength(pilot, "pilot"))
+    pilot = abs(check_strength(pilot, "pilot"))
     strengths = tuple(pilot * node for node in NODES)
     scheme = Stencil("pilot", strengths, tuple(_taylor(1) / pilot), order=4)
     out = ep_gradient(system, params, nudge, target, scheme=scheme, key=branch(root, 1), throw=False, **shared)

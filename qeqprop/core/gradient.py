@@ -14,10 +14,10 @@ from numpy.typing import ArrayLike
 from . import display
 from .estimate import Estimate, batch_mean, format_uncertain, zeros_like
 from .module import AbstractModule
-from .nudge import AbstractNudge, WeightedObservables
+from .nudge import AbstractNudge, WeightedObservables, check_nudge
 from .randomness import branch
 from .scheme import AbstractScheme, LinearResponse, Stencil
-from .solver import AbstractSolver, Equilibrium, Response, describe, prepare
+from .solver import AbstractSolver, Equilibrium, Response, check_init, describe, prepare, samples_of
 from .status import AccuracyWarning, EquilibriumError, NudgeWarning, Status
 from .system import AbstractSystem, Params
 from .truncation import combine_phases, truncation_error
@@ -145,8 +145,8 @@ def ep_gradient(
         >>> print(out.status, out.grad["g"].round(4))
         ok [-0.234  -0.2551]
     """
-    if not isinstance(nudge, AbstractNudge):
-        raise TypeError(f"Argument `nudge` must be a qeqprop nudge, but is {type(nudge).__name__}.")
+    check_nudge(nudge)
+    check_init(init)
     system, checked, solver, seed = prepare(system, params, solver, inputs, key)
     checked_target = nudge.check_target(target, system.batch_size)
     check_scheme(scheme, solver)
@@ -154,7 +154,7 @@ def ep_gradient(
     if system.batch_size is not None and not solver.accepts_batch(system):
         if init is not None and not solver.carries:
             raise ValueError(f"Argument `init` must be None: {solver.name} solves this batch one sample at a time.")
-        return _sample_by_sample(problem, scheme, np.asarray(inputs), init, throw)
+        return _sample_by_sample(problem, scheme, samples_of(system, solver, inputs), init, throw)
     return _estimate(problem, scheme, init, throw)
 
 

@@ -148,7 +148,24 @@ class ExpectationCost(AbstractNudge):
     def check_target(self, target: ArrayLike | None, batch_size: int | None) -> np.ndarray:
         if target is None:
             raise ValueError("Argument `target` must be given for an ExpectationCost: L = loss(<O_1>, ..., target).")
-        return finite_target(target, batch_size)
+        array = finite_target(target, batch_size)
+        _check_loss(self.loss, len(self.observables), array.shape if batch_size is None else array.shape[1:])
+        return array
+
+
+def check_nudge(nudge: Any) -> None:
+    """Raise TypeError for what is no nudge, such as an observable."""
+    if not isinstance(nudge, AbstractNudge):
+        hint = f": put it into an ObservableCost({nudge})" if hasattr(nudge, "is_hermitian") else ""
+        raise TypeError(f"Argument `nudge` must be a qeqprop nudge, but is {type(nudge).__name__}{hint}.")
+
+
+def check_observables(term: Any, system: str) -> None:
+    """Raise TypeError for a nudging term of coordinates, which a quantum system has not."""
+    if not isinstance(term, WeightedObservables):
+        raise TypeError(
+            f"{system} is nudged by an ObservableCost or an ExpectationCost, but not by a {type(term).__name__}."
+        )
 
 
 def finite_target(target: ArrayLike, batch_size: int | None) -> np.ndarray:
@@ -179,6 +196,27 @@ def _compiled(loss: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
     jax = jax_float64()
     single = jax.value_and_grad(loss)
     return jax.jit(single), jax.jit(jax.vmap(single))
+
+
+@functools.lru_cache(maxsize=128)
+def _check_loss(loss: Callable[[Any, Any], Any], n_observables: int, shape: tuple[int, ...]) -> None:
+    """Refuse a loss that is no scalar function of JAX of so many expectation values and a target of this shape."""
+    jax = jax_float64()
+    if loss in (squared_error, cross_entropy) and shape not in ((n_observables,), ()):
+        raise ValueError(
+            f"Argument `target` must have one entry for each of the {n_observables} observables, shape "
+            f"({n_observables},), in every sample, but has shape {shape}."
+        )
+    arguments = (jax.ShapeDtypeStruct(size, np.float64) for size in ((n_observables,), shape))
+    try:
+        out = jax.eval_shape(loss, *arguments)
+    except jax.errors.JAXTypeError as error:
+        raise TypeError(
+            "Argument `loss` must be written with `jax.numpy` instead of `numpy`, and without branches on values: it is "
+            "differentiated by JAX."
+        ) from error
+    if getattr(out, "shape", None) != ():
+        raise ValueError(f"Argument `loss` must return a scalar, but returns {out}.")
 
 
 def _loss_and_signal(

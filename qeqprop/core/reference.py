@@ -1,6 +1,6 @@
 """The oracles users compare equilibrium propagation with: finite differences, linear response, and a verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,12 @@ from . import display
 from .estimate import Estimate, combine
 from .gradient import EPGradient, Problem, ep_gradient, mean_loss
 from .module import AbstractModule
-from .nudge import AbstractNudge
+from .nudge import AbstractNudge, check_nudge
 from .randomness import branch
-from .scheme import AbstractScheme, LinearResponse, Stencil, richardson
-from .solver import AbstractSolver, Equilibrium, describe, prepare
-from .status import EquilibriumError
-from .system import AbstractSystem
+from .scheme import AbstractScheme, LinearResponse, Stencil, check_strength, richardson
+from .solver import AbstractSolver, Equilibrium, describe, prepare, samples_of
+from .status import EquilibriumError, Status
+from .system import AbstractSystem, real_array
 from .truncation import shrinkage
 
 
@@ -29,7 +29,16 @@ def linear_response(
     tolerance: float = 1e-10,
     **options: Any,
 ) -> EPGradient:
-    """The gradient in the limit beta -> 0: `ep_gradient(..., scheme=LinearResponse(tolerance))`."""
+    """The gradient in the limit beta -> 0: `ep_gradient(..., scheme=LinearResponse(tolerance))`.
+
+    Args:
+        system, params, nudge, target, solver: as in `ep_gradient`.
+        tolerance: relative residual to which the linear equation is solved.
+        options: the other arguments of `ep_gradient`: inputs, init, key, throw.
+
+    Raises:
+        ValueError: the solver has no linear response.
+    """
     scheme = LinearResponse(tolerance)
     return ep_gradient(system, params, nudge, target, solver=solver, scheme=scheme, **options)
 
@@ -54,6 +63,7 @@ def finite_difference(
     `Stencil` tables that difference forces in beta difference the loss in theta.
 
     Args:
+        system, params, nudge, target, solver, inputs: as in `ep_gradient`.
         step: largest change of a parameter.
         stencil: None takes the fourth-order formula `richardson(step)`: four solves a parameter.
         components: the indices wanted by name, e.g. `{"J": [0, 3]}`; None takes all. The others are NaN.
@@ -62,7 +72,12 @@ def finite_difference(
 
     Returns:
         An `EPGradient` whose `truncation` is the error estimate of the stencil.
+
+    Raises:
+        EquilibriumError: an equilibrium was not found, at the parameters or next to them.
     """
+    check_nudge(nudge)
+    step = abs(check_strength(step, "step"))
     system, checked, solver, seed = prepare(system, params, solver, inputs, key)
     goal = nudge.check_target(target, system.batch_size)
     stencil = richardson(step) if stencil is None else stencil
@@ -70,12 +85,12 @@ def finite_difference(
         raise TypeError(f"Argument `stencil` must be a real Stencil, but is {stencil!r}.")
     wanted = _wanted(system.param_shapes, components)
     problem = Problem(system, checked, nudge, goal, solver, branch(seed, 0))
-    free, losses = _loss_of(problem, None, inputs)
-    if throw and free.status.failed:
-        raise EquilibriumError(free.status, describe(free))
+    phases, losses = free_losses(problem, None, inputs)
+    status = worst_status(phases)
+    if throw and status.failed:
+        raise EquilibriumError(status, describe(max(phases, key=lambda phase: phase.status)))
     grad = {name: np.full(shape, np.nan) for name, shape in system.param_shapes.items()}
     stderr, truncation = ({n: a.copy() for n, a in grad.items()} for _ in range(2))
-    status = free.status
     for i, (name, index) in enumerate(wanted):
         changed: dict[complex, Estimate] = {0.0: losses}
         for j, strength in enumerate(stencil.strengths):
@@ -83,8 +98,8 @@ def finite_difference(
                 moved = {n: a.copy() for n, a in checked.items()}
                 moved[name][index] += complex(strength).real
                 perturbed = problem._replace(params=moved, key=branch(seed, 1 + i, j))
-                phase, changed[strength] = _loss_of(perturbed, free, inputs)
-                status = max(status, phase.status)
+                moved_phases, changed[strength] = free_losses(perturbed, phases, inputs)
+                status = max(status, worst_status(moved_phases))
         if throw and status.failed:
             raise EquilibriumError(status, f"at {name}{list(index)} +- {stencil.max_strength:g}.")
         grad[name][index], stderr[name][index], truncation[name][index] = _difference(stencil, changed)
@@ -96,11 +111,11 @@ def finite_difference(
         grad=grad,
         stderr=stderr,
         truncation=truncation,
-        residual=float(np.max(free.residual) * amplification),
+        residual=max(phase.worst()[0] for phase in phases) * amplification,
         nudge_ratio=None,
         scheme=f"finite differences of the loss, {stencil}",
         solver=solver,
-        free=free,
+        free=phases[-1],
         nudged=(),
         status=status,
     )
@@ -111,26 +126,52 @@ def _wanted(
 ) -> list[tuple[str, tuple[int, ...]]]:
     if components is None:
         return [(name, index) for name, shape in shapes.items() for index in np.ndindex(*shape)]
+    if not isinstance(components, Mapping) or not all(isinstance(indices, Iterable) for indices in components.values()):
+        raise TypeError(
+            f"Argument `components` must be a dict of lists such as {{'J': [0, 3]}}, but is {components!r}."
+        )
     if unknown := [name for name in components if name not in shapes]:
         raise ValueError(f"Argument `components` must have names among {list(shapes)}, but also has {unknown}.")
-    return [
+    wanted = [
         (name, tuple(index) if isinstance(index, tuple | list) else (int(index),))
         for name, indices in components.items()
         for index in indices
     ]
+    for name, index in wanted:
+        shape = shapes[name]
+        if len(index) != len(shape) or not all(-n <= i < n for i, n in zip(index, shape, strict=True)):
+            raise ValueError(
+                f"Argument `components` must have indices of `{name}`, which has shape {shape}, but has {index}."
+            )
+    return wanted
 
 
-def _loss_of(problem: Problem, init: Equilibrium | None, inputs: ArrayLike | None) -> tuple[Equilibrium, Estimate]:
+def free_losses(
+    problem: Problem, starts: Sequence[Equilibrium] | None, inputs: ArrayLike | None
+) -> tuple[list[Equilibrium], Estimate]:
+    """The free equilibria and their losses: one equilibrium, or one a sample where the solver takes no batch.
+
+    Args:
+        problem: what to solve.
+        starts: the equilibria of the same problem at nearby parameters, to start from.
+        inputs: of the batch, as they were given.
+    """
     system, params, nudge, target, solver, key = problem
     if system.batch_size is None or solver.accepts_batch(system):
-        phase = solver.solve(system, params, init=init, key=key)
-        return phase, nudge.cost(phase.state, target)
-    losses = []
-    for i, sample in enumerate(np.asarray(inputs)):
-        phase = solver.solve(system.with_inputs(sample), params, key=branch(key, i))
-        losses.append(nudge.cost(phase.state, None if target is None else target[i]))
+        phase = solver.solve(system, params, init=None if starts is None else starts[0], key=key)
+        return [phase], nudge.cost(phase.state, target)
+    phases, losses = [], []
+    for i, sample in enumerate(samples_of(system, solver, inputs)):
+        start = None if starts is None else starts[i]
+        phases.append(solver.solve(system.with_inputs(sample), params, init=start, key=branch(key, i)))
+        losses.append(nudge.cost(phases[-1].state, None if target is None else target[i]))
     means, stderrs = ([getattr(loss, field) for loss in losses] for field in ("mean", "stderr"))
-    return phase, Estimate(np.array(means), np.array(stderrs))
+    return phases, Estimate(np.array(means), np.array(stderrs))
+
+
+def worst_status(phases: Sequence[Equilibrium]) -> Status:
+    """The worst status of some equilibria."""
+    return max(phase.status for phase in phases)
 
 
 def _difference(stencil: Stencil, losses: Mapping[complex, Estimate]) -> tuple[float, float, float]:
@@ -210,9 +251,28 @@ def check_gradient(
     A gradient that vanishes within these errors is never said to agree: every estimator finds zeros where a symmetry
     makes them.
 
+    Args:
+        system, params, nudge, target, solver, scheme, inputs, key: as in `ep_gradient`.
+        step: of the finite differences, the largest change of a parameter.
+        components: the indices that finite differences compute by name, e.g. `{"J": [0, 3]}`; None takes all.
+        rtol: deviation that is tolerated besides the reported errors, relative to the norm of the gradient.
+
     Returns:
-        A table that prints itself, with `.agrees`, `.deviations` and `.plot()`.
+        A table that prints itself, with `.agrees`, `.verdict`, `.deviations` and `.plot()`.
+
+    Raises:
+        EquilibriumError: see `ep_gradient` and `finite_difference`.
+
+    Example:
+        >>> import qeqprop as qp
+        >>> net = qp.TransverseFieldIsing(n_sites=2, edges=[(0, 1)])
+        >>> params = {"J": [1.0], "h": [0.3, 0.0], "g": [1.0, 1.0]}
+        >>> check = qp.check_gradient(net, params, qp.ObservableCost(qp.Z(1)))
+        >>> print(check.verdict, check.deviations["linear response"] < 1e-6)
+        agrees True
     """
+    if not real_array(rtol, "rtol", ()) >= 0:
+        raise ValueError(f"Argument `rtol` must not be negative, but is {rtol}.")
     solver = system.default_solver() if solver is None else solver
     shared: dict[str, Any] = {"solver": solver, "inputs": inputs, "key": key}
     ep = ep_gradient(system, params, nudge, target, scheme=scheme, **shared)

@@ -18,7 +18,7 @@ from .module import AbstractModule
 from .nudge import ObservableCost
 from .randomness import branch
 from .scheme import AbstractScheme, LinearResponse
-from .solver import AbstractSolver, Equilibrium, describe, prepare
+from .solver import AbstractSolver, Equilibrium, check_init, describe, prepare
 from .status import EquilibriumError, NudgeWarning, Status
 from .system import AbstractSystem
 
@@ -156,6 +156,7 @@ def response_matrix(
         >>> bool(out.to_xarray().response.sel(observable="left", parameter="h[1]") == out.matrix[0, 2])
         True
     """
+    check_init(init)
     system, checked, solver, seed = prepare(system, params, solver, inputs, key)
     named = _named(observables)
     costs = [ObservableCost(observable) for observable in named.values()]

@@ -35,7 +35,7 @@ class LinearResponse(AbstractScheme):
     tolerance: float = eqx.field(static=True)
 
     def __init__(self, tolerance: float = 1e-10):
-        if not 0 < tolerance < 1:
+        if not 0 < _check_real(tolerance, "tolerance") < 1:
             raise ValueError(f"Argument `tolerance` must lie between 0 and 1, but is {tolerance}.")
         self.tolerance = float(tolerance)
 
@@ -122,10 +122,15 @@ class Stencil(AbstractScheme):
             raise ValueError(f"{self.name}: the formula is of higher order than the declared {order}.")
 
 
-def _check_strength(beta: float, name: str = "beta") -> float:
-    if isinstance(beta, bool) or not isinstance(beta, int | float | np.floating | np.integer):
-        raise TypeError(f"Argument `{name}` must be a real number, but is {beta!r}.")
-    if beta == 0 or not math.isfinite(beta):
+def _check_real(value: float, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+        raise TypeError(f"Argument `{name}` must be a real number, but is {value!r}.")
+    return float(value)
+
+
+def check_strength(beta: float, name: str = "beta") -> float:
+    """`beta` as a finite float that is not 0."""
+    if _check_real(beta, name) == 0 or not math.isfinite(beta):
         raise ValueError(f"Argument `{name}` must be finite and not 0, but is {beta}.")
     return float(beta)
 
@@ -136,7 +141,7 @@ def one_sided(beta: float) -> Stencil:
     Positive beta gives positive EP, negative beta negative EP (their losses bound <C> from below and from above).
     Exact at any beta for the loss [e(beta) - e(0)] / beta.
     """
-    b = _check_strength(beta)
+    b = check_strength(beta)
     return Stencil(
         f"one_sided({b:g})",
         strengths=(0.0, b / 2, b),
@@ -152,7 +157,7 @@ def centered(beta: float) -> Stencil:
 
     Exact at any beta for the loss [e(beta) - e(-beta)] / (2 beta).
     """
-    b = abs(_check_strength(beta))
+    b = abs(check_strength(beta))
     return Stencil(
         f"centered({b:g})",
         strengths=(0.0, b, -b),
@@ -165,7 +170,7 @@ def centered(beta: float) -> Stencil:
 
 def richardson(beta: float) -> Stencil:
     """(4 centered(beta/2) - centered(beta)) / 3, order 4; centered(beta/2) is embedded."""
-    b = abs(_check_strength(beta))
+    b = abs(check_strength(beta))
     return Stencil(
         f"richardson({b:g})",
         strengths=(b / 2, -b / 2, b, -b),
@@ -183,7 +188,7 @@ def holomorphic(radius: float, n_points: int = 8) -> Stencil:
     *finite* nudge (Laborieux & Zenke 2022). Needs an analytic solver. Conjugate nudges give conjugate forces, so only
     n_points/2 + 1 phases are solved. Every second point makes the embedded formula.
     """
-    r = abs(_check_strength(radius, "radius"))
+    r = abs(check_strength(radius, "radius"))
     if isinstance(n_points, bool) or not isinstance(n_points, int) or n_points < 4 or n_points % 4:
         raise ValueError(f"Argument `n_points` must be a positive multiple of 4, but is {n_points!r}.")
     angles = [2 * math.pi * k / n_points for k in range(n_points // 2 + 1)]

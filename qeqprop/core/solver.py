@@ -149,6 +149,24 @@ def prepare(
     return system, checked, solver, seed_sequence(key) if solver.stochastic else None
 
 
+def check_init(init: Any) -> None:
+    """Raise TypeError for a start that is no equilibrium, such as a bare state."""
+    if init is not None and not isinstance(init, Equilibrium):
+        raise TypeError(f"Argument `init` must be an Equilibrium or None, but is {type(init).__name__}.")
+
+
+def samples_of(system: AbstractSystem, solver: AbstractSolver, inputs: ArrayLike | None) -> np.ndarray:
+    """The inputs of a batch, batch axis first, for a solver that takes its samples one by one.
+
+    Args:
+        inputs: as given; None where the system was driven before (`with_inputs`).
+    """
+    known = getattr(system, "inputs", None) if inputs is None else inputs
+    if known is None:
+        raise ValueError(f"Argument `inputs` must be the batch: {solver.name} solves its samples one at a time.")
+    return np.asarray(known)
+
+
 def equilibrate(
     system: AbstractSystem,
     params: Mapping[str, ArrayLike],
@@ -177,6 +195,7 @@ def equilibrate(
         >>> print(f"{float(ground.energy):.6f} {float(ground.gap):.6f}")
         -1.414214 0.414214
     """
+    check_init(init)
     system, checked, solver, seed = prepare(system, params, solver, inputs, key)
     if system.batch_size is not None and not solver.accepts_batch(system):
         raise ValueError(

@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike
 from .estimate import Estimate
 from .gradient import EPGradient, Problem, mean_loss
 from .graph import check_count
-from .nudge import AbstractNudge
+from .nudge import AbstractNudge, check_nudge
 from .randomness import branch, seed_sequence
-from .reference import _loss_of
-from .scheme import _check_strength
+from .reference import free_losses, worst_status
+from .scheme import check_strength
 from .solver import AbstractSolver, describe, prepare
 from .status import EquilibriumError
 from .system import AbstractSystem
@@ -40,6 +40,7 @@ def spsa_gradient(
     one direction carries the noise of all others: its variance is that of the loss, plus sum_(j != k) g_j^2.
 
     Args:
+        system, params, nudge, target, solver, inputs: as in `ep_gradient`.
         step: c, the change of every parameter. The truncation error is of order c^2 P.
         directions: at least 2: their scatter is the standard error.
         key: an integer seed of the directions (and of stochastic solvers); None draws a fresh one.
@@ -48,7 +49,7 @@ def spsa_gradient(
     Returns:
         An `EPGradient` without truncation estimate (NaN).
 
-    Reference: J. C. Spall, IEEE Trans. Autom. Control 37, 332 (1992).
+    Source: J. C. Spall, IEEE Trans. Autom. Control 37, 332 (1992).
 
     Example:
         >>> import qeqprop as qp
@@ -58,15 +59,16 @@ def spsa_gradient(
         >>> qp.Estimate(out.grad["g"], out.stderr["g"])  # exact: -0.2340, -0.2551
         [-0.25(3), -0.25(3)]
     """
-    step = abs(_check_strength(step, "step"))
+    check_nudge(nudge)
+    step = abs(check_strength(step, "step"))
     check_count(directions, "directions", 2)
     root = seed_sequence(key)
     stochastic = (system.default_solver() if solver is None else solver).stochastic
     system, checked, solver, seed = prepare(system, params, solver, inputs, branch(root, 0) if stochastic else None)
     note("spsa_gradient")
     problem = Problem(system, checked, nudge, nudge.check_target(target, system.batch_size), solver, branch(seed, 0))
-    free, losses = _loss_of(problem, None, inputs)
-    signs, status = np.random.default_rng(branch(root, 1)), free.status
+    phases, losses = free_losses(problem, None, inputs)
+    signs, status = np.random.default_rng(branch(root, 1)), worst_status(phases)
     samples: dict[str, list[np.ndarray]] = {name: [] for name in checked}
     for k in range(directions):
         delta = {name: signs.choice((-1.0, 1.0), size=value.shape) for name, value in checked.items()}
@@ -74,11 +76,11 @@ def spsa_gradient(
         for side, sign in enumerate((1, -1)):
             moved = {name: value + sign * step * delta[name] for name, value in checked.items()}
             perturbed = problem._replace(params=moved, key=branch(seed, 1 + k, side))
-            phase, end = _loss_of(perturbed, free, inputs)
+            moved_phases, end = free_losses(perturbed, phases, inputs)
             ends.append(float(mean_loss(end)[0]))
-            status = max(status, phase.status)
+            status = max(status, worst_status(moved_phases))
         if throw and status.failed:
-            raise EquilibriumError(status, f"in direction {k}, {describe(phase)}")
+            raise EquilibriumError(status, f"in direction {k}, {describe(moved_phases[-1])}")
         for name, part in samples.items():
             part.append((ends[0] - ends[1]) / (2 * step) * delta[name])
     loss, each = mean_loss(losses)
@@ -89,11 +91,11 @@ def spsa_gradient(
         grad={name: part.mean(axis=0) for name, part in grads.items()},
         stderr={name: part.std(axis=0, ddof=1) / np.sqrt(directions) for name, part in grads.items()},
         truncation={name: np.full(value.shape, np.nan) for name, value in checked.items()},
-        residual=float(np.max(free.residual) / step),
+        residual=max(phase.worst()[0] for phase in phases) / step,
         nudge_ratio=None,
         scheme=f"SPSA, step {step:g}, {directions} directions",
         solver=solver,
-        free=free,
+        free=phases[-1],
         nudged=(),
         status=status,
     )

@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike
 
 from .checkpoint import Checkpoint, digest
 from .gradient import EPGradient, ep_gradient
+from .graph import check_count
 from .history import History, Records, Scores
-from .nudge import AbstractNudge
+from .nudge import AbstractNudge, check_nudge
 from .precision import jax_float64
 from .randomness import branch
 from .scheme import AbstractScheme
-from .solver import AbstractSolver, Equilibrium, prepare
+from .solver import AbstractSolver, Equilibrium, describe, prepare
 from .status import EquilibriumError, Status
 from .system import AbstractSystem, Params
 
@@ -43,7 +44,25 @@ def predict(
     chunk: int = 256,
     key: Any = None,
 ) -> np.ndarray:
-    """Expectation values of the nudge's observables at the free equilibria, shape (n_samples, n_observables)."""
+    """Expectation values of the nudge's observables at the free equilibria, shape (n_samples, n_observables).
+
+    Args:
+        system, params, nudge, solver, key: as in `ep_gradient`.
+        inputs: batch axis first.
+        chunk: samples solved for at a time, where the solver takes batches.
+
+    Raises:
+        EquilibriumError: a free phase failed, so that its outputs would mean nothing.
+
+    Example:
+        >>> import qeqprop as qp
+        >>> net = qp.TransverseFieldIsing(2, [(0, 1)], input_sites=[0])
+        >>> params = {"J": [1.0], "h": [0.0, 0.0], "g": [1.0, 1.0]}
+        >>> qp.predict(net, params, qp.ExpectationCost([qp.Z(1)]), [[0.5], [-0.5]]).round(4)
+        array([[ 0.4082],
+               [-0.4082]])
+    """
+    check_nudge(nudge)
     states = (state for _, state in _free_states(system, params, np.asarray(inputs), solver, chunk, key))
     return np.concatenate([_outputs(state, nudge) for state in states])
 
@@ -57,14 +76,25 @@ def _free_states(
     key: Any,
 ) -> Iterator[tuple[slice | int, Any]]:
     """Free states of a data set with the rows they belong to: chunk by chunk, or one by one where the solver must."""
-    for start in range(0, len(inputs), chunk):
+    if not inputs.ndim:
+        raise ValueError("Argument `inputs` must be an array of samples, batch axis first, but is a single value.")
+    for start in range(0, len(inputs), check_count(chunk, "chunk")):
         rows = slice(start, min(start + chunk, len(inputs)))
         driven, checked, chosen, seed = prepare(system, params, solver, inputs[rows], key)
         if chosen.accepts_batch(driven):
-            yield rows, chosen.solve(driven, checked, key=branch(seed, start)).state
+            yield rows, _found(chosen.solve(driven, checked, key=branch(seed, start)), rows)
             continue
         for row in range(rows.start, rows.stop):
-            yield row, chosen.solve(system.with_inputs(inputs[row]), checked, key=branch(seed, row)).state
+            single = system.with_inputs(inputs[row])
+            yield row, _found(chosen.solve(single, checked, key=branch(seed, row)), row)
+
+
+def _found(free: Equilibrium, rows: slice | int) -> Any:
+    """The state of a free equilibrium, if it was found."""
+    if free.status.failed:
+        where = f"sample {rows}" if isinstance(rows, int) else f"samples {rows.start} to {rows.stop - 1}"
+        raise EquilibriumError(free.status, f"free phase of {where}, {describe(free)}")
+    return free.state
 
 
 def _outputs(state: Any, nudge: AbstractNudge) -> np.ndarray:
@@ -82,7 +112,18 @@ def evaluate(
     chunk: int = 256,
     key: Any = None,
 ) -> Scores:
-    """Mean loss (and metric) over a data set, without gradients."""
+    """Mean loss (and metric) over a data set, without gradients.
+
+    Args:
+        system, params, nudge, solver, key: as in `ep_gradient`.
+        data: (inputs, targets), batch axis first, targets None for a cost without one.
+        metric: `metric(expectations, targets)`, e.g. `accuracy`; None measures the loss alone.
+        chunk: samples solved for at a time, where the solver takes batches.
+
+    Raises:
+        EquilibriumError: a free phase failed, so that its outputs would mean nothing.
+    """
+    check_nudge(nudge)
     inputs, targets = _check_data(data, "data", system)
     losses, outputs = [], []
     for rows, state in _free_states(system, params, inputs, solver, chunk, key):
@@ -129,6 +170,7 @@ def fit(
     the step before; the last one is part of a checkpoint.
 
     Args:
+        system, params, nudge, solver, scheme: as in `ep_gradient`.
         data: (inputs, targets), batch axis first, targets None for a cost without one; None minimises the cost of the
             undriven system, one step an epoch.
         optimizer: an optax gradient transformation; None takes `optax.adam(0.01)`.
@@ -152,11 +194,24 @@ def fit(
         A `History`.
 
     Raises:
+        EquilibriumError: a step ended in a worse status than `tolerate`, or a free phase of the validation data failed.
         FileExistsError: a checkpoint is there, but `resume` is False. ValueError: it is of another training.
+
+    Example:
+        >>> import numpy as np, optax, qeqprop as qp
+        >>> net = qp.TransverseFieldIsing(2, [(0, 1)], input_sites=[0])
+        >>> inputs = np.linspace(-1, 1, 8)[:, None]
+        >>> cost, data = qp.ExpectationCost([qp.Z(1)]), (inputs, -0.5 * inputs)
+        >>> history = qp.fit(net, net.init_params(0), cost, data, optimizer=optax.adam(0.1), epochs=30, progress=False)
+        >>> bool(history.loss[-1] < 0.1 * history.loss[0])
+        True
     """
     jax_float64()
+    check_nudge(nudge)
     _, current, solver, _ = prepare(system, params, solver, None)
     check_training(epochs, batch_size, patience, frozen, system)
+    if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"Argument `optimizer` must be one of optax, such as optax.adam(0.01), but is {optimizer!r}.")
     optimizer = _default_optimizer() if optimizer is None else optimizer
     update = _compiled_update(optimizer)
     memory = Memory(optimizer.init({name: value for name, value in current.items() if name not in frozen}))
@@ -237,6 +292,9 @@ def run_epochs(
         memory: what the first step is given.
         batch_size: samples a step; None gives `step` one sample at a time, without a batch axis.
     """
+    if not isinstance(tolerate, Status):
+        raise TypeError(f"Argument `tolerate` must be a Status such as Status.LARGE_NUDGE, but is {tolerate!r}.")
+    check_count(seed, "seed", 0)
     inputs, targets = (None, None) if data is None else _check_data(data, "data", system)
     held_out = None if validation is None else _check_data(validation, "validation", system)
     root = np.random.SeedSequence(seed) if solver.stochastic else None
@@ -343,5 +401,7 @@ def check_training(
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("patience", patience)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ValueError(f"Argument `{name}` must be a positive integer, but is {value!r}.")
+    if isinstance(frozen, str):
+        raise TypeError(f"Argument `frozen` must be a tuple of names such as ({frozen!r},), but is {frozen!r}.")
     if unknown := [name for name in frozen if name not in system.param_shapes]:
         raise ValueError(f"Argument `frozen` must have names among {list(system.param_shapes)}, but has {unknown}.")

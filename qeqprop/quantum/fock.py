@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.memory import check_memory
-from ..core.nudge import WeightedObservables
+from ..core.nudge import WeightedObservables, check_observables
 from ..core.system import AbstractSystem, Params, real_array, replaced
 from .fock_basis import FockBasis, as_matrix, bytes_needed, distance, operator, quartic
 from .operators import MatrixOperator, OperatorSystem
@@ -117,6 +117,7 @@ class FockSpace(AbstractSystem):
 
     def nudged(self, term: WeightedObservables, strength: complex) -> "FockSpace":
         """The system with energy E + strength * term: polynomials in R(i) and P(i), or matrices of this space."""
+        check_observables(term, "A Fock space")
         self.terms.nudged(self.matrix_term(term), strength)  # refuses what does not fit
         return replaced(self, nudges=(*self.nudges, (term, strength)))
 

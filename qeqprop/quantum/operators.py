@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
-from ..core.nudge import WeightedObservables
+from ..core.nudge import WeightedObservables, check_observables
 from ..core.system import AbstractSystem, Params, real_array, replaced
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ class OperatorSystem(AbstractSystem):
 
     def nudged(self, term: WeightedObservables, strength: complex) -> "OperatorSystem":
         """The system with energy E + strength * term."""
+        check_observables(term, "An operator system")
         for observable in term.observables:
             if not isinstance(observable, MatrixOperator) or observable.dim != self.dim:
                 raise TypeError(

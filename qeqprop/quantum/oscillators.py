@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
 from ..core.graph import Edges, check_count, check_edges, check_nodes
-from ..core.nudge import WeightedObservables
+from ..core.nudge import WeightedObservables, check_observables
 from ..core.system import AbstractSystem, Params, real_array, replaced
 from .gaussian_hamiltonian import Entries, QuadraticHamiltonian, combined, deposited, spring_entries
 from .quadratic import Quadratic, halves
@@ -128,6 +128,7 @@ class HarmonicNetwork(AbstractSystem):
 
     def nudged(self, term: WeightedObservables, strength: complex) -> "HarmonicNetwork":
         """The network with energy E + strength * term: another quadratic Hamiltonian."""
+        check_observables(term, "A harmonic network")
         for observable in term.observables:
             if not isinstance(observable, Quadratic):
                 raise TypeError(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
-from ..core.nudge import WeightedObservables
+from ..core.nudge import WeightedObservables, check_observables
 from ..core.system import AbstractSystem, Params, real_array, replaced
 from .pauli import PauliSum
 from .strings import StringTable, string_table
@@ -90,6 +90,7 @@ class AbstractSpinSystem(AbstractSystem):
 
     def nudged(self, term: WeightedObservables, strength: complex) -> "AbstractSpinSystem":
         """The network with energy E + strength * term."""
+        check_observables(term, "A spin network")
         for observable in term.observables:
             if not isinstance(observable, PauliSum):
                 raise TypeError(f"A spin network is nudged by Pauli sums, but not by {type(observable).__name__}.")

@@ -1,0 +1,178 @@
+"""Wrong arguments of the engine's entry functions are refused in words, and never half-way through."""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import numpy as np
+import pytest
+
+import qeqprop as qp
+from qeqprop.core.reference import free_losses
+from qeqprop.core.solver import AbstractSolver, Equilibrium
+from qeqprop.core.system import replaced
+from qeqprop.core.training import evaluate
+
+from ..oracle import deviation
+
+NET = qp.TransverseFieldIsing(2, [(0, 1)], input_sites=[0])
+PARAMS = {"J": np.array([1.0]), "h": np.array([0.3, 0.1]), "g": np.array([1.0, 0.8])}
+COST, OUTPUT = qp.ObservableCost(qp.Z(1)), qp.ExpectationCost([qp.Z(1)])
+DATA = ([[0.1], [0.4]], [[0.2], [0.3]])
+SHOTS = qp.Measured(qp.ExactDiagonalization(), shots=10)
+
+
+@pytest.mark.parametrize("entry", [qp.ep_gradient, qp.finite_difference, qp.linear_response, qp.spsa_gradient,
+                                   qp.check_gradient, qp.agnostic_step, qp.fit])  # fmt: skip
+def test_an_observable_is_no_nudge(entry):
+    with pytest.raises(TypeError, match=r"must be a qeqprop nudge, but is PauliSum: put it into an ObservableCost"):
+        entry(NET, PARAMS, qp.Z(0))
+
+
+def test_an_observable_is_no_nudge_elsewhere_either():
+    for call in (
+        lambda: qp.predict(NET, PARAMS, qp.Z(0), [[0.1]]),
+        lambda: evaluate(NET, PARAMS, qp.Z(0), DATA),
+        lambda: qp.optimal_nudge(NET, PARAMS, qp.Z(0), solver=SHOTS),
+    ):
+        with pytest.raises(TypeError, match="must be a qeqprop nudge"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("components", "error", "message"),
+    [
+        ({"J": [99]}, ValueError, r"must have indices of `J`, which has shape \(1,\), but has \(99,\)"),
+        ({"J": [(0, 0)]}, ValueError, r"which has shape \(1,\), but has \(0, 0\)"),
+        ({"J": 3}, TypeError, "must be a dict of lists such as"),
+        ("J", TypeError, "must be a dict of lists such as"),
+    ],
+)
+def test_components(components, error, message):
+    with pytest.raises(error, match=message):
+        qp.finite_difference(NET, PARAMS, COST, components=components)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: qp.finite_difference(NET, PARAMS, COST, step=0), ValueError, "`step` must be finite and not 0"),
+        (lambda: qp.linear_response(NET, PARAMS, COST, tolerance="x"), TypeError, "`tolerance` must be a real number"),
+        (lambda: qp.linear_response(NET, PARAMS, COST, tolerance=2), ValueError, "must lie between 0 and 1, but is 2"),
+        (lambda: qp.check_gradient(NET, PARAMS, COST, rtol=-1.0), ValueError, "`rtol` must not be negative"),
+        (lambda: qp.equilibrate(NET, PARAMS, init=3), TypeError, "`init` must be an Equilibrium or None, but is int"),
+        (lambda: qp.ep_gradient(NET, PARAMS, COST, init=3), TypeError, "`init` must be an Equilibrium or None"),
+        (lambda: qp.agnostic_step(NET, PARAMS, COST, init=3), TypeError, "`init` must be an Equilibrium or None"),
+        (lambda: qp.response_matrix(NET, PARAMS, [qp.Z(0)], init=3), TypeError, "`init` must be an Equilibrium"),
+        (lambda: qp.predict(NET, PARAMS, OUTPUT, [[0.1]], chunk=0), ValueError, "`chunk` must be at least 1"),
+        (lambda: qp.predict(NET, PARAMS, OUTPUT, None), ValueError, "`inputs` must be an array of samples"),
+        (lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, optimizer="adam"), TypeError, "must be one of optax"),
+        (lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, frozen="J"), TypeError, r"a tuple of names such as \('J',\)"),
+        (lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, tolerate="ok"), TypeError, "`tolerate` must be a Status"),
+        (lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, seed="a"), TypeError, "`seed` must be an integer"),
+        (lambda: qp.optimal_nudge(NET, PARAMS, COST, formula=3, solver=SHOTS), ValueError, "must be qp.centered or"),
+    ],
+)
+def test_arguments(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "error", "message"),
+    [
+        (
+            qp.squared_error,
+            [0.1, 0.2, 0.3],
+            ValueError,
+            r"one entry for each of the 1 observables, .* has shape \(3,\)",
+        ),
+        (qp.cross_entropy, [0.1, 0.2], ValueError, r"shape \(1,\), in every sample, but has shape \(2,\)"),
+        (lambda o, y: o - y, [0.1], ValueError, "must return a scalar"),
+        (lambda o, y: np.square(np.asarray(o) - y).sum(), [0.1], TypeError, "must be written with `jax.numpy`"),
+        (lambda o, y: o[0] if o[0] > 0 else y[0], [0.1], TypeError, "without branches on values"),
+    ],
+)
+def test_losses_and_targets(loss, target, error, message):
+    """A target of another length would be broadcast in silence: the loss would be another one."""
+    with pytest.raises(error, match=message):
+        qp.ep_gradient(NET, PARAMS, qp.ExpectationCost([qp.Z(1)], loss), target)
+    with pytest.raises(error, match=message):
+        qp.ep_gradient(NET, PARAMS, qp.ExpectationCost([qp.Z(1)], loss), [target, target], inputs=DATA[0])
+
+
+def test_costs_of_coordinates_do_not_nudge_quantum_systems():
+    cost = qp.classical.StateCost(lambda s, y: s.sum())
+    springs = qp.HarmonicNetwork(2, [(0, 1)])
+    for system in (NET, springs, qp.quantum.FockSpace(springs, 3), qp.OperatorSystem({"a": [np.diag([1.0, -1.0])]})):
+        with pytest.raises(
+            TypeError, match="is nudged by an ObservableCost or an ExpectationCost, but not by a StateTerm"
+        ):
+            qp.ep_gradient(system, system.init_params(0), cost, 0.0, throw=False)
+
+
+class OneByOne(AbstractSolver):
+    """Exact diagonalisation that takes no batch, remembers where it started, and fails where it is told to."""
+
+    starts: list[Any]
+    fails: float | None = None
+    exact: qp.ExactDiagonalization = eqx.field(default_factory=qp.ExactDiagonalization)
+    name: ClassVar[str] = "OneByOne"
+    analytic: ClassVar[bool] = False
+    responds: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
+
+    def solve(self, system, params, *, init=None, key=None) -> Equilibrium:
+        found = replaced(self.exact.solve(system, params, init=init), stats={"input": float(system.inputs[0])})
+        self.starts.append((found.stats["input"], None if init is None else init.stats["input"]))
+        return replaced(found, status=qp.Status.UNCONVERGED) if system.inputs[0] == self.fails else found
+
+    def respond(self, system, params, equilibrium, term, *, tolerance):
+        raise NotImplementedError
+
+    def default_scheme(self, free, term):
+        return qp.centered(1e-3)
+
+    def extrapolate(self, phases, strength):
+        return phases[0.0]
+
+    def accepts_batch(self, system):
+        return False
+
+
+def test_systems_that_were_driven_before_go_sample_by_sample():
+    driven, solver = NET.with_inputs(DATA[0]), OneByOne([])
+    out = qp.ep_gradient(driven, PARAMS, OUTPUT, DATA[1], solver=solver)
+    exact = qp.ep_gradient(NET, PARAMS, OUTPUT, DATA[1], inputs=DATA[0])
+    assert deviation(out.grad, exact.grad) < 1e-6
+    differences = qp.finite_difference(driven, PARAMS, OUTPUT, DATA[1], solver=solver)
+    assert deviation(differences.grad, exact.grad) < 1e-6
+
+
+def test_finite_differences_of_a_batch_stay_on_the_branch_of_each_sample():
+    solver = OneByOne([])
+    qp.finite_difference(NET, PARAMS, OUTPUT, DATA[1], inputs=DATA[0], solver=solver, components={"J": [0]})
+    assert solver.starts[:2] == [(0.1, None), (0.4, None)]
+    assert len(solver.starts) == 2 + 4 * 2
+    assert all(sample == start for sample, start in solver.starts[2:])
+
+
+def test_a_failed_sample_that_is_not_the_last_is_seen():
+    solver = OneByOne([], fails=0.1)
+    with pytest.raises(qp.EquilibriumError, match="unconverged"):
+        qp.finite_difference(NET, PARAMS, OUTPUT, DATA[1], inputs=DATA[0], solver=solver)
+    with pytest.raises(qp.EquilibriumError, match="in direction 0"):
+        qp.spsa_gradient(NET, PARAMS, OUTPUT, DATA[1], inputs=DATA[0], solver=solver, key=0)
+    problem = qp.core.gradient.Problem(NET.with_inputs(DATA[0]), PARAMS, OUTPUT, np.array(DATA[1]), solver, None)
+    phases, _ = free_losses(problem, None, DATA[0])
+    assert [phase.status.failed for phase in phases] == [True, False]
+
+
+def test_no_prediction_from_an_equilibrium_that_was_not_found():
+    solver = OneByOne([], fails=0.4)
+    with pytest.raises(qp.EquilibriumError, match=r"free phase of sample 1, residual"):
+        qp.predict(NET, PARAMS, OUTPUT, DATA[0], solver=solver)
+    with pytest.raises(qp.EquilibriumError, match="free phase of sample 1"):
+        evaluate(NET, PARAMS, OUTPUT, DATA, solver=solver)
+    flat = PARAMS | {"h": np.zeros(2), "g": np.full(2, 1e-9)}
+    with pytest.raises(qp.EquilibriumError, match="free phase of samples 0 to 1"):
+        qp.predict(NET, flat, OUTPUT, [[0.0], [0.0]])
