@@ -1,17 +1,13 @@
 """Wrong arguments of the engine's entry functions are refused in words, and never half-way through."""
 
-from typing import Any, ClassVar
-
-import equinox as eqx
 import numpy as np
 import pytest
 
 import qeqprop as qp
 from qeqprop.core.reference import free_losses
-from qeqprop.core.solver import AbstractSolver, Equilibrium
-from qeqprop.core.system import replaced
 from qeqprop.core.training import evaluate
 
+from ..one_by_one import OneByOne
 from ..oracle import deviation
 
 NET = qp.TransverseFieldIsing(2, [(0, 1)], input_sites=[0])
@@ -110,37 +106,8 @@ def test_costs_of_coordinates_do_not_nudge_quantum_systems():
             qp.ep_gradient(system, system.init_params(0), cost, 0.0, throw=False)
 
 
-class OneByOne(AbstractSolver):
-    """Exact diagonalisation that takes no batch, remembers where it started, and fails where it is told to."""
-
-    starts: list[Any]
-    fails: float | None = None
-    exact: qp.ExactDiagonalization = eqx.field(default_factory=qp.ExactDiagonalization)
-    name: ClassVar[str] = "OneByOne"
-    analytic: ClassVar[bool] = False
-    responds: ClassVar[bool] = False
-    stochastic: ClassVar[bool] = False
-
-    def solve(self, system, params, *, init=None, key=None) -> Equilibrium:
-        found = replaced(self.exact.solve(system, params, init=init), stats={"input": float(system.inputs[0])})
-        self.starts.append((found.stats["input"], None if init is None else init.stats["input"]))
-        return replaced(found, status=qp.Status.UNCONVERGED) if system.inputs[0] == self.fails else found
-
-    def respond(self, system, params, equilibrium, term, *, tolerance):
-        raise NotImplementedError
-
-    def default_scheme(self, free, term):
-        return qp.centered(1e-3)
-
-    def extrapolate(self, phases, strength):
-        return phases[0.0]
-
-    def accepts_batch(self, system):
-        return False
-
-
 def test_systems_that_were_driven_before_go_sample_by_sample():
-    driven, solver = NET.with_inputs(DATA[0]), OneByOne([])
+    driven, solver = NET.with_inputs(DATA[0]), OneByOne()
     out = qp.ep_gradient(driven, PARAMS, OUTPUT, DATA[1], solver=solver)
     exact = qp.ep_gradient(NET, PARAMS, OUTPUT, DATA[1], inputs=DATA[0])
     assert deviation(out.grad, exact.grad) < 1e-6
@@ -149,15 +116,15 @@ def test_systems_that_were_driven_before_go_sample_by_sample():
 
 
 def test_finite_differences_of_a_batch_stay_on_the_branch_of_each_sample():
-    solver = OneByOne([])
+    solver = OneByOne()
     qp.finite_difference(NET, PARAMS, OUTPUT, DATA[1], inputs=DATA[0], solver=solver, components={"J": [0]})
-    assert solver.starts[:2] == [(0.1, None), (0.4, None)]
+    assert solver.starts[:2] == [([0.1], None), ([0.4], None)]
     assert len(solver.starts) == 2 + 4 * 2
     assert all(sample == start for sample, start in solver.starts[2:])
 
 
 def test_a_failed_sample_that_is_not_the_last_is_seen():
-    solver = OneByOne([], fails=0.1)
+    solver = OneByOne(fails=0.1)
     with pytest.raises(qp.EquilibriumError, match="unconverged"):
         qp.finite_difference(NET, PARAMS, OUTPUT, DATA[1], inputs=DATA[0], solver=solver)
     with pytest.raises(qp.EquilibriumError, match="in direction 0"):
@@ -168,7 +135,7 @@ def test_a_failed_sample_that_is_not_the_last_is_seen():
 
 
 def test_no_prediction_from_an_equilibrium_that_was_not_found():
-    solver = OneByOne([], fails=0.4)
+    solver = OneByOne(fails=0.4)
     with pytest.raises(qp.EquilibriumError, match=r"free phase of sample 1, residual"):
         qp.predict(NET, PARAMS, OUTPUT, DATA[0], solver=solver)
     with pytest.raises(qp.EquilibriumError, match="free phase of sample 1"):

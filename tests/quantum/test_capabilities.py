@@ -3,15 +3,13 @@
 import os
 import subprocess
 import sys
-from typing import ClassVar
 
-import equinox as eqx
 import numpy as np
 import pytest
 
 import qeqprop as qp
-from qeqprop.core.solver import AbstractSolver, Equilibrium
 
+from ..one_by_one import OneByOne
 from ..oracle import deviation
 from ..registry import BY_NAME
 from .chains import QUBIT
@@ -19,39 +17,14 @@ from .chains import QUBIT
 # --- solvers that cannot ----------------------------------------------------------------------------------------------
 
 
-class RealOnly(AbstractSolver):
-    """Exact diagonalisation without linear response, complex nudges and batches."""
-
-    exact: qp.ExactDiagonalization = eqx.field(default_factory=qp.ExactDiagonalization)
-    name: ClassVar[str] = "RealOnly"
-    analytic: ClassVar[bool] = False
-    responds: ClassVar[bool] = False
-    stochastic: ClassVar[bool] = False
-
-    def solve(self, system, params, *, init=None, key=None) -> Equilibrium:
-        return self.exact.solve(system, params, init=init)
-
-    def respond(self, system, params, equilibrium, term, *, tolerance):
-        raise NotImplementedError
-
-    def default_scheme(self, free, term):
-        return qp.centered(1e-3)
-
-    def extrapolate(self, phases, strength):
-        return phases[0.0]
-
-    def accepts_batch(self, system):
-        return False
-
-
 def test_capabilities_are_checked_before_any_work():
     case = BY_NAME["two-spin TFIM"]
     with pytest.raises(
-        ValueError, match=r"RealOnly cannot follow complex nudges, which holomorphic\(0.1, n_points=8\)"
+        ValueError, match=r"OneByOne cannot follow complex nudges, which holomorphic\(0.1, n_points=8\)"
     ):
-        qp.ep_gradient(*case.problem, solver=RealOnly(), scheme=qp.holomorphic(0.1))
-    with pytest.raises(ValueError, match="RealOnly has no linear response"):
-        qp.linear_response(*case.problem, solver=RealOnly())
+        qp.ep_gradient(*case.problem, solver=OneByOne(), scheme=qp.holomorphic(0.1))
+    with pytest.raises(ValueError, match="OneByOne has no linear response"):
+        qp.linear_response(*case.problem, solver=OneByOne())
     cost = qp.ObservableCost(qp.MatrixOperator(np.diag([1.0, -1.0])))
     with pytest.raises(ValueError, match="cannot be nudged by a complex strength"):
         qp.ep_gradient(QUBIT, {"a": [1.0, 1.0]}, cost, scheme=qp.holomorphic(0.1))
@@ -59,14 +32,14 @@ def test_capabilities_are_checked_before_any_work():
 
 def test_minimal_solver_works_with_everything_else():
     case = BY_NAME["input sites, batch"]
-    out = qp.ep_gradient(*case.problem, inputs=case.inputs, solver=RealOnly())
+    out = qp.ep_gradient(*case.problem, inputs=case.inputs, solver=OneByOne())
     assert deviation(out.grad, case.exact.grad) < 1e-5
     assert out.losses.shape == (4,)
-    check = qp.check_gradient(*case.problem, inputs=case.inputs, solver=RealOnly())
+    check = qp.check_gradient(*case.problem, inputs=case.inputs, solver=OneByOne())
     assert check.agrees
     assert set(check.references) == {"finite differences"}
     with pytest.raises(ValueError, match="one sample at a time"):
-        qp.equilibrate(case.system, case.params, inputs=case.inputs, solver=RealOnly())
+        qp.equilibrate(case.system, case.params, inputs=case.inputs, solver=OneByOne())
 
 
 @pytest.mark.parametrize("operator", ["X0", qp.X(0), np.eye(4)], ids=["text", "Pauli", "matrix"])
