@@ -43,7 +43,7 @@ _NAMES = {
     "random_starts": ["RandomStarts"],
     "resistive": ["CircuitState", "Diode", "ResistiveNetwork"],
     "rigidity": ["RigidityReport", "rigidity_report"],
-    "rules": ["RULES", "LearningRule"],
+    "rules": ["RULES", "LearningRule", "half_squared_error"],
     "spin_distribution": ["SpinDistribution"],
     "spin_ensemble": ["SpinEnsemble"],
     "shockley": ["ShockleyNetwork"],
@@ -112,7 +112,7 @@ if TYPE_CHECKING:
     from .random_starts import RandomStarts
     from .resistive import CircuitState, Diode, ResistiveNetwork
     from .rigidity import RigidityReport, rigidity_report
-    from .rules import RULES, LearningRule
+    from .rules import RULES, LearningRule, half_squared_error
     from .shockley import ShockleyNetwork
     from .spice import SpiceCheck, check_with_ngspice, to_spice
     from .spin_distribution import SpinDistribution

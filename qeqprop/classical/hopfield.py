@@ -15,6 +15,7 @@ from .architecture import Architecture, layer_shape
 from .energy import Nudge
 from .interactions import AbstractInteraction, Dense, check_links
 from .layered import AbstractLayeredNetwork
+from .state_cost import check_alike
 
 
 class DeepHopfield(AbstractLayeredNetwork):
@@ -116,9 +117,13 @@ class DeepHopfield(AbstractLayeredNetwork):
 def softmax_cross_entropy(outputs: Any, target: ArrayLike) -> Any:
     """-sum_k y_k log softmax(outputs)_k, for targets y that are probabilities (or one of them 1).
 
+    Raises:
+        ValueError: a target of another shape than the outputs, such as class labels.
+
     Example:
         >>> import numpy as np
         >>> print(softmax_cross_entropy(np.zeros(4), np.eye(4)[0]).round(4), np.log(4).round(4))
         1.3863 1.3863
     """
+    check_alike(outputs, target)
     return -(target * jax_float64().nn.log_softmax(outputs)).sum()

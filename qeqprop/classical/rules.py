@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from ..core.nudge import AbstractNudge
 from ..core.scheme import Stencil, centered, one_sided
 from .clamp import Clamp
-from .state_cost import StateCost
+from .state_cost import StateCost, check_alike
 
 
 class LearningRule(NamedTuple):
@@ -24,7 +24,17 @@ class LearningRule(NamedTuple):
 
 
 def half_squared_error(outputs: Any, target: Any) -> Any:
-    """sum (s - y)^2 / 2: the nudge is a spring of stiffness beta on every output."""
+    """sum (s - y)^2 / 2, for targets y of the shape of the outputs: the nudge is a spring of stiffness beta on every output.
+
+    Raises:
+        ValueError: a target of another shape, such as class labels.
+
+    Example:
+        >>> import numpy as np
+        >>> print(half_squared_error(np.array([0.5, 0.0]), np.array([1.0, 0.0])))
+        0.125
+    """
+    check_alike(outputs, target)
     return ((outputs - target) ** 2).sum() / 2
 
 

@@ -158,6 +158,16 @@ class StateTerm(AbstractStateTerm):
         return np.asarray(compiled(self.cost).curvature(at, self.target)).reshape(at.size, at.size)
 
 
+def check_alike(outputs: Any, target: Any) -> None:
+    """Refuse a target that would only be spread over the outputs. ValueError: another shape than theirs."""
+    if np.shape(target) != np.shape(outputs):
+        advice = f"; of class labels make `np.eye({len(outputs)})[labels]`" if np.shape(target) == () else ""
+        raise ValueError(
+            f"Argument `target` must have the shape of the outputs, {np.shape(outputs)}, for every sample, but has "
+            f"{np.shape(target)}{advice}."
+        )
+
+
 def number(value: Any) -> Any:
     """A scalar as a Python number, float or complex."""
     return np.asarray(value).item()

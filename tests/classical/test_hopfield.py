@@ -217,6 +217,11 @@ def test_agnostic_training_lowers_the_loss_without_a_derivative_by_the_parameter
             ValueError,
             r"\|beta\| must be below 1",
         ),
+        (
+            lambda: qp.ep_gradient(*case("skips")[:3], [1, 0, 2, 1, 1], inputs=case("skips")[4]),
+            ValueError,
+            r"`target` must have the shape of the outputs, \(3,\), .*`np.eye\(3\)\[labels\]`",
+        ),
         (lambda: qp.ep_gradient(*case("skips")[:2], qp.ObservableCost(qp.Z(0))), TypeError, "shows `Coordinates`"),
     ],
 )
