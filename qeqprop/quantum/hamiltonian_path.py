@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 import scipy.sparse as sp
 
-from .kernels import KernelTables, PauliKernel
+from .kernel_tables import KernelTables
+from .kernels import PauliKernel
 from .simd import TILE_BITS
 from .strings import StringTable
 

@@ -16,9 +16,8 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .kernels import (
+from .kernel_tables import (
     BLOCK_BITS,
-    FASTMATH,
     Float1D,
     Int1D,
     group_strings,
@@ -27,6 +26,7 @@ from .kernels import (
     walsh_hadamard,
 )
 from .simd import (
+    FASTMATH,
     TILE,
     TILE_BITS,
     add,

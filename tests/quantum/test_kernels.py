@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from qeqprop.quantum.kernels import BLOCK_BITS, PauliKernel
+from qeqprop.quantum.kernel_tables import BLOCK_BITS
+from qeqprop.quantum.kernels import PauliKernel
 from qeqprop.quantum.moments import moments
 
 
