@@ -4,6 +4,7 @@ Nothing is downloaded. The test part is split off first: centre, principal compo
 training part alone.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -336,6 +337,8 @@ def _round(value: float) -> int:
 
 
 def _check_classes(classes: tuple[int, ...], n_classes: int) -> np.ndarray:
+    if not isinstance(classes, Iterable):
+        raise TypeError(f"Argument `classes` must be a tuple of digits such as (0, 1, 2), but is {classes!r}.")
     chosen = [check_count(value, "classes", 0) for value in classes]
     if len(chosen) < 2 or len(set(chosen)) != len(chosen) or max(chosen) >= n_classes:
         raise ValueError(

@@ -37,6 +37,8 @@ def to_bqm(system: Ising, params: Mapping[str, Any]) -> Any:
         >>> print(bqm.linear[0], bqm.quadratic[0, 1])
         -0.5 -1.0
     """
+    if not isinstance(system, Ising):
+        raise not_ising("to_bqm writes", system)
     if system.batch_size is not None:
         raise ValueError("Argument `system` must have inputs of one sample: a dimod model has no batch axis.")
     return _bqm(system.model(system.check_params(params)))

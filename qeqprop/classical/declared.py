@@ -1,14 +1,13 @@
 """Systems written as functions of one's own: parameters and inputs are declared by their shapes."""
 
 import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core.precision import jax_float64
 from ..core.system import AbstractSystem, Params, replaced
 from .energy import check_inputs
 
@@ -49,20 +48,6 @@ class AbstractDeclaredSystem(AbstractSystem):
 
     def _shapes_text(self) -> str:
         return "parameters " + ", ".join(f"{name} {shape}" for name, shape in self.shapes)
-
-
-def check_function(function: Any, name: str) -> Callable[..., Any]:
-    """`function`, if it can be called."""
-    if not callable(function):
-        raise TypeError(f"Argument `{name}` must be callable, but is {type(function).__name__}.")
-    return function  # type: ignore[no-any-return]
-
-
-def check_scalar(function: Callable[..., Any], name: str, *arguments: Any) -> None:
-    """Raise ValueError unless a function of JAX returns a scalar of these arguments; nothing is computed."""
-    out = jax_float64().eval_shape(function, *arguments)
-    if getattr(out, "shape", None) != ():
-        raise ValueError(f"Argument `{name}` must return a scalar, but returns {out}.")
 
 
 def check_shapes(params: Any) -> tuple[tuple[str, Shape], ...]:

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 
 from ..core.graph import Edges, check_edges
 from ..core.system import real_array
-from .declared import AbstractDeclaredSystem, check_function, check_scalar, check_shape, check_shapes
+from ..core.written import check_function, check_scalar
+from .declared import AbstractDeclaredSystem, check_shape, check_shapes
 from .derivatives import Potential
 from .domains import AbstractDomain, RealSpace, Spins
 from .energy import AbstractPotentialSystem, Nudge

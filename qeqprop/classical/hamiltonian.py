@@ -12,7 +12,8 @@ from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.module import AbstractModule
 from ..core.system import Params, real_array
-from .declared import AbstractDeclaredSystem, check_function, check_scalar, check_shape, check_shapes
+from ..core.written import check_function, check_scalar
+from .declared import AbstractDeclaredSystem, check_shape, check_shapes
 from .energy import Nudge, batch_length
 from .leapfrog import Way, leapfrog
 from .state_cost import Coordinates, StateTerm

@@ -14,7 +14,8 @@ from ..core.memory import check_memory
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from ..core.system import Params, real_array
-from .declared import AbstractDeclaredSystem, check_function, check_scalar, check_shape, check_shapes
+from ..core.written import check_function, check_scalar
+from .declared import AbstractDeclaredSystem, check_shape, check_shapes
 from .energy import AbstractEnergySystem, Nudge, batch_length
 from .time_steps import check_positive
 

@@ -15,6 +15,7 @@ from ..core.module import AbstractModule
 from ..core.nudge import AbstractNudge, finite_target
 from ..core.precision import jax_float64
 from ..core.system import replaced
+from ..core.written import check_function, check_scalar
 from .derivatives import curvature_of, slope_of
 
 StateFunction = Callable[[Any, Any], Any]
@@ -97,6 +98,9 @@ class StateTerm(AbstractStateTerm):
         self.coordinates.check(system.state_shape[0])
         width = int(np.prod(system.state_shape[1:]))
         check_reach(self.coordinates.nodes, system.free // width)
+        nodes = system.state_shape[:1] if self.coordinates.nodes is None else (len(self.coordinates.nodes),)
+        target = None if self.target is None else self.target.shape[system.batch_size is not None :]
+        _check_cost(self.cost, (*nodes, *system.state_shape[1:]), target)
         return replaced(system, nudges=(*system.nudges, (self, strength)))
 
     def load(self, system: Any, position: np.ndarray, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -212,9 +216,7 @@ class StateCost(AbstractNudge):
     observables: tuple[Any, ...] = eqx.field(static=True)
 
     def __init__(self, cost: StateFunction, nodes: Sequence[int] | None = None):
-        if not callable(cost):
-            raise TypeError(f"Argument `cost` must be callable, but is {type(cost).__name__}.")
-        self.function = cost
+        self.function = check_function(cost, "cost")
         self.observables = (Coordinates(None if nodes is None else distinct_nodes(nodes)),)
 
     def cost(self, state: Any, target: ArrayLike | None = None) -> Estimate:
@@ -247,6 +249,18 @@ def check_reach(nodes: Sequence[int] | None, free: np.ndarray) -> None:
             f"Argument `nodes` of the cost must have a node that is free to move, but {sorted(nodes)} are all held (pinned, "
             "driven, grounded or sources): every gradient would be zero."
         )
+
+
+@functools.lru_cache(maxsize=128)
+def _check_cost(cost: StateFunction, read: tuple[int, ...], target: tuple[int, ...] | None) -> None:
+    """Refuse a cost that is no scalar function of coordinates and a target of these shapes."""
+    jax = jax_float64()
+    arguments = (None if shape is None else jax.ShapeDtypeStruct(shape, np.float64) for shape in (read, target))
+    try:
+        check_scalar(cost, "cost", *arguments)
+    except TypeError as error:
+        given = "no target" if target is None else f"a target of shape {target}"
+        raise TypeError(f"{error} (The cost was tried on coordinates of shape {read} and {given}.)") from error
 
 
 class _Compiled(AbstractModule):

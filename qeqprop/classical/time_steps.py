@@ -178,7 +178,7 @@ def check_moving(system: Any, nudge: AbstractNudge, purpose: str) -> tuple[Abstr
     """The same system and cost; what has no time steps is refused."""
     if not isinstance(system, AbstractPotentialSystem):
         raise TypeError(
-            f"{purpose} needs a potential written in JAX, e.g. an `EnergySystem`, but the system is a {type(system).__name__}."
+            f"{purpose} needs a potential written in JAX, e.g. an `EnergySystem`, but is given a {type(system).__name__}."
         )
     if not isinstance(nudge, StateCost):
         raise TypeError(f"{purpose} needs a `StateCost`, but the nudge is a {type(nudge).__name__}.")

@@ -13,7 +13,8 @@ from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from ..core.system import Params, real_array
-from .declared import AbstractDeclaredSystem, check_function, check_shape, check_shapes
+from ..core.written import check_function
+from .declared import AbstractDeclaredSystem, check_shape, check_shapes
 from .energy import Nudge, batch_length
 from .state_cost import Coordinates, StateTerm
 

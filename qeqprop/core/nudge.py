@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 from .estimate import Estimate
 from .module import AbstractModule
 from .precision import jax_float64
+from .written import check_function, check_scalar
 
 
 class WeightedObservables(AbstractModule):
@@ -123,10 +124,8 @@ class ExpectationCost(AbstractNudge):
     def __init__(self, observables: Sequence[Any], loss: Callable[[Any, Any], Any] = squared_error):
         if not isinstance(observables, list | tuple) or not observables:
             raise TypeError("Argument `observables` must be a non-empty list of observables.")
-        if not callable(loss):
-            raise TypeError(f"Argument `loss` must be callable, but is {type(loss).__name__}.")
         self.observables = tuple(_check_observable(o, f"observables[{k}]") for k, o in enumerate(observables))
-        self.loss = loss
+        self.loss = check_function(loss, "loss")
 
     def cost(self, state: Any, target: ArrayLike | None) -> Estimate:
         expectations = state.expect_all(self.observables)
@@ -207,16 +206,7 @@ def _check_loss(loss: Callable[[Any, Any], Any], n_observables: int, shape: tupl
             f"Argument `target` must have one entry for each of the {n_observables} observables, shape "
             f"({n_observables},), in every sample, but has shape {shape}."
         )
-    arguments = (jax.ShapeDtypeStruct(size, np.float64) for size in ((n_observables,), shape))
-    try:
-        out = jax.eval_shape(loss, *arguments)
-    except jax.errors.JAXTypeError as error:
-        raise TypeError(
-            "Argument `loss` must be written with `jax.numpy` instead of `numpy`, and without branches on values: it is "
-            "differentiated by JAX."
-        ) from error
-    if getattr(out, "shape", None) != ():
-        raise ValueError(f"Argument `loss` must return a scalar, but returns {out}.")
+    check_scalar(loss, "loss", *(jax.ShapeDtypeStruct(size, np.float64) for size in ((n_observables,), shape)))
 
 
 def _loss_and_signal(

@@ -75,10 +75,15 @@ def agreement(
 def _unpacked(
     estimate: "GradientCheck | EPGradient", references: "Mapping[str, EPGradient] | None"
 ) -> "tuple[EPGradient, Mapping[str, EPGradient], str]":
+    from ..core.gradient import EPGradient
     from ..core.reference import GradientCheck
 
     if isinstance(estimate, GradientCheck):
         return estimate.ep, {**estimate.references, **(references or {})}, f"check_gradient: {estimate.verdict}"
+    if not isinstance(estimate, EPGradient):
+        raise TypeError(
+            f"Argument `estimate` must be a GradientCheck or an EPGradient, but is {type(estimate).__name__}."
+        )
     if not references:
         raise ValueError("Argument `references` must name gradients to compare with, but is empty.")
     shapes = {name: value.shape for name, value in estimate.grad.items()}

@@ -230,3 +230,28 @@ def test_large_and_small_spectra_agree(monkeypatch):
 def test_errors_teach(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("cost", "target", "error", "message"),
+    [
+        (lambda s, y: s - y, 0.0, ValueError, "Argument `cost` must return a scalar"),
+        (lambda s, y: np.sum(np.asarray(s) - y), 0.0, TypeError, "`cost` must be written with `jax.numpy`"),
+        (lambda s, y: s[0] if s[0] > 0 else y, 0.0, TypeError, "without branches on values"),
+        (
+            lambda s, y: ((s - y) ** 2).sum(),
+            [1.0, 2.0, 3.0],
+            TypeError,
+            r"of shape \(2,\) and a target of shape \(3,\)",
+        ),
+        (lambda s, y: ((s - y) ** 2).sum(), None, TypeError, r"of shape \(2,\) and no target"),
+    ],
+    ids=["vector", "numpy", "branch", "target", "no target"],
+)
+def test_costs_that_are_none_are_refused_in_words(cost, target, error, message):
+    well = EnergySystem(lambda p, s, x: p["k"] @ s**2 / 2 - x.sum() * s.sum(), (2,), {"k": (2,)}, inputs=(1,))
+    for inputs, goal in (([0.3], target), ([[0.3], [0.1]], None if target is None else [target, target])):
+        with pytest.raises(error, match=message):
+            qp.ep_gradient(well, {"k": [1.0, 2.0]}, StateCost(cost), goal, inputs=inputs)
+    with pytest.raises(TypeError, match="`potential` must be written with `jax\\.numpy`"):
+        EnergySystem(lambda p, s, x: np.sum(np.asarray(s)), (2,), {"k": (2,)})

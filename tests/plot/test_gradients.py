@@ -67,6 +67,8 @@ def test_agreement_shows_standard_errors_of_sampled_gradients(check: GradientChe
 def test_agreement_refuses_a_gradient_alone_and_another_network(check: GradientCheck):
     with pytest.raises(ValueError, match="must name gradients to compare with"):
         plot.agreement(check.ep)
+    with pytest.raises(TypeError, match="must be a GradientCheck or an EPGradient, but is dict"):
+        plot.agreement(check.ep.grad)
     other = qp.linear_response(qp.OperatorSystem({"x": [np.diag([0.0, 1.0])]}), {"x": [1.0]}, pair_cost())
     with pytest.raises(ValueError, match=r"but 'other' has {'x'"):
         plot.agreement(check.ep, references={"other": other})
