@@ -114,19 +114,6 @@ def difference_quotient(fn: Callable[[np.ndarray], float], at: np.ndarray, step:
     return out
 
 
-def norm(tree: Mapping[str, Any]) -> float:
-    """Euclidean norm of a dict of arrays."""
-    return float(np.sqrt(sum(np.sum(np.abs(value) ** 2) for value in tree.values())))
-
-
-def deviation(tree: Mapping[str, Any], reference: Mapping[str, Any]) -> float:
-    """||tree - reference|| / ||reference|| over the entries that `tree` has (NaN: not computed)."""
-    assert set(tree) == set(reference), f"names {list(tree)} instead of {list(reference)}"
-    keep = {name: ~np.isnan(value) for name, value in tree.items()}
-    gaps = {name: np.asarray(tree[name])[keep[name]] - np.asarray(reference[name])[keep[name]] for name in tree}
-    return norm(gaps) / norm({name: np.asarray(reference[name])[keep[name]] for name in tree})
-
-
 def name_of(case: Case) -> str:
     """A readable test id."""
     return case.name.replace(" ", "_").replace(",", "")

@@ -78,19 +78,6 @@ class Case:
         return {name: list(np.ndindex(value.shape))[:4] for name, value in self.params.items()}
 
 
-def norm(tree: Any) -> float:
-    """Euclidean norm of a dict of arrays, without the entries that were not computed."""
-    return float(np.sqrt(sum(np.nansum(np.asarray(value) ** 2) for value in tree.values())))
-
-
-def deviation(tree: Any, reference: Any) -> float:
-    """||tree - reference|| / ||reference||, over the components that both have."""
-    assert set(tree) == set(reference)
-    return norm({name: tree[name] - reference[name] for name in tree}) / norm(
-        {name: np.where(np.isnan(tree[name]), np.nan, reference[name]) for name in tree}
-    )
-
-
 def hopfield(p: Any, s: Any, x: Any) -> Any:
     """A continuous Hopfield network, Scellier & Bengio 2016: couplings between all units, inputs through u."""
     rho = jnp.tanh(s)

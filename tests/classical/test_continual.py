@@ -15,7 +15,7 @@ from qeqprop.classical import (
 )
 from qeqprop.classical.rules import half_squared_error
 
-from .registry import deviation, norm
+from ..measures import deviation, norm
 from .test_trajectories import PROBLEMS
 
 STEPS = DiscreteTime(dt=0.2, free_steps=400, nudged_steps=12, truncation=1.0)

@@ -10,7 +10,7 @@ import qeqprop as qp
 from qeqprop.classical import BlockDescent, Convolution, DeepHopfield, Dense, StateCost, softmax_cross_entropy
 from qeqprop.classical.rules import half_squared_error
 
-from .registry import deviation, norm
+from ..measures import deviation, norm
 
 SKIPS = [Convolution(0, 2, pooling="average"), Dense(1, 3)]
 

@@ -11,6 +11,8 @@ from qeqprop.classical.hopfield import softmax_cross_entropy
 from qeqprop.classical.interactions import Resistors
 from qeqprop.core.precision import jax_float64
 
+from ..measures import deviation
+
 ACTIVATIONS = {"relu": lambda a: jnp.maximum(a, 0), "tanh": jnp.tanh}
 
 
@@ -42,11 +44,6 @@ def case(activation, pooling):
     net, rng = vgg(activation, pooling), np.random.default_rng(1)
     params = {name: value + 0.05 * rng.normal(size=value.shape) for name, value in net.init_params(rng).items()}
     return net, params, rng.normal(size=(4, 2, 8, 8)), np.eye(5)[rng.integers(5, size=4)]
-
-
-def deviation(tree, reference):
-    norm = np.sqrt(sum(np.sum((tree[n] - reference[n]) ** 2) for n in reference))
-    return float(norm / np.sqrt(sum(np.sum(reference[n] ** 2) for n in reference)))
 
 
 @pytest.mark.parametrize(("activation", "pooling", "beta"), [("relu", "max", 1e-5), ("tanh", "average", 3e-4)])

@@ -8,6 +8,8 @@ import scipy.optimize
 import qeqprop as qp
 from qeqprop.classical import BlockDescent, Coordinates, DeepResistiveNetwork, StateCost
 
+from ..measures import deviation, norm
+
 
 def squared_error(v, y):
     return ((v - y) ** 2).sum()
@@ -15,14 +17,6 @@ def squared_error(v, y):
 
 def quartic(v, y):
     return ((v - y) ** 4).sum() + v[0] * v[1]
-
-
-def norm(tree):
-    return float(np.sqrt(sum(np.sum(value**2) for value in tree.values())))
-
-
-def deviation(tree, reference):
-    return norm({name: tree[name] - reference[name] for name in reference}) / norm(reference)
 
 
 def case(sizes=(3, 6, 5, 2), seed=0, batch=4, cost=squared_error, **gains):

@@ -19,7 +19,7 @@ from qeqprop.classical import (
 from qeqprop.classical.domains import Box
 from qeqprop.classical.rules import half_squared_error
 
-from .registry import deviation, norm
+from ..measures import deviation, norm
 from .test_trajectories import PROBLEMS
 
 

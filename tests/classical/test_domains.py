@@ -18,7 +18,7 @@ from qeqprop.classical import (
 )
 from qeqprop.core.system import replaced
 
-from .registry import deviation, norm
+from ..measures import deviation, norm
 
 
 def clipped(p, s, x):

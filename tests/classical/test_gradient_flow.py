@@ -18,7 +18,8 @@ from qeqprop.classical import (
     misalignment,
 )
 
-from .registry import RING, deviation, norm
+from ..measures import deviation, norm
+from .registry import RING
 
 diffrax = pytest.importorskip("diffrax")
 

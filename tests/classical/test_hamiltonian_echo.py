@@ -9,7 +9,7 @@ import qeqprop as qp
 from qeqprop.classical import HamiltonianSystem, StateCost
 from qeqprop.core.precision import jax_float64
 
-from .registry import deviation, norm
+from ..measures import deviation, norm
 
 STEPS, DT = 40, 0.15
 READ = [3, 10, 11, 25, 40]

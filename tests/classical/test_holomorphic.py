@@ -7,7 +7,8 @@ import pytest
 import qeqprop as qp
 from qeqprop.classical import Box, Clamp, EnergySystem, FlowNetwork, HolomorphicMinimizer, StateCost
 
-from .registry import MOVING, deviation, name_of, norm
+from ..measures import deviation, norm
+from .registry import MOVING, name_of
 
 SOLVER = HolomorphicMinimizer()
 

@@ -9,7 +9,7 @@ import qeqprop as qp
 from qeqprop.classical import RULES, BlockDescent, Clamp, DeepHopfield, Dense, StateCost, softmax_cross_entropy
 from qeqprop.classical.rules import half_squared_error
 
-from .registry import deviation, norm
+from ..measures import deviation, norm
 
 SKIPS = [Dense(0, 1), Dense(1, 2), Dense(2, 3), Dense(1, 3)]
 

@@ -7,7 +7,7 @@ import scipy.linalg
 import qeqprop as qp
 from qeqprop.classical import LagrangianSystem, Minimizer, StateCost, StationaryAction
 
-from .registry import deviation, norm
+from ..measures import deviation, norm
 
 PERIOD = 12.0
 

@@ -10,7 +10,7 @@ from qeqprop.classical.activations import ACTIVATIONS, Diodes
 from qeqprop.classical.architecture import SCHEDULES
 from qeqprop.classical.rules import half_squared_error
 
-from .registry import deviation
+from ..measures import deviation
 
 SKIPS = [Dense(0, 1), Dense(1, 2), Dense(2, 3), Dense(0, 2), Dense(1, 3)]
 

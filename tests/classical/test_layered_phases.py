@@ -19,7 +19,7 @@ from qeqprop.classical import (
 )
 from qeqprop.classical.unit_vectors import Circle, unit_vectors
 
-from .registry import deviation, norm
+from ..measures import deviation, norm
 
 SIZES = (3, 6, 2)
 SKIPS = (Alignment(0, 1), Alignment(1, 2), Alignment(0, 2))

@@ -9,13 +9,7 @@ import qeqprop as qp
 from qeqprop.classical import ElasticNetwork, EnergySystem, Minimizer, PointState, StateCost
 from qeqprop.classical.factorization import factorize, smallest_eigenvalue
 
-
-def norm(tree):
-    return float(np.sqrt(sum(np.sum(value**2) for value in tree.values())))
-
-
-def deviation(tree, reference):
-    return norm({name: tree[name] - reference[name] for name in reference}) / norm(reference)
+from ..measures import deviation, norm
 
 
 def bowl(p, s, x):

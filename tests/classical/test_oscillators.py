@@ -6,7 +6,8 @@ import pytest
 import qeqprop as qp
 from qeqprop.classical import HarmonicOscillators, Minimizer, PhaseOscillators, StateCost, StuartLandau, misalignment
 
-from .registry import RING, deviation, norm
+from ..measures import deviation, norm
+from .registry import RING
 
 
 @pytest.mark.parametrize("components", [1, 2])

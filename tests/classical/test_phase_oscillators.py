@@ -16,7 +16,7 @@ from qeqprop.classical import (
     misalignment,
 )
 
-from .registry import deviation, norm
+from ..measures import deviation, norm
 
 RING = [(i, (i + 1) % 6) for i in range(6)] + [(0, 3), (1, 4)]
 RNG = np.random.default_rng(0)

@@ -11,6 +11,8 @@ import qeqprop as qp
 from qeqprop.classical import PredictionSweeps, PredictiveCodingNetwork, StateCost
 from qeqprop.core.precision import jax_float64
 
+from ..measures import deviation
+
 
 def squared_error(s, y):
     return ((s - y) ** 2).sum() / 2
@@ -54,11 +56,6 @@ def case(activation="tanh", readout="linear", cost=squared_error, sizes=(4, 7, 6
     if cost is cross_entropy:
         targets = np.eye(sizes[-1])[rng.integers(sizes[-1], size=batch)]
     return net, params, StateCost(cost, net.outputs), targets, inputs
-
-
-def deviation(tree, reference):
-    norm = np.sqrt(sum(np.sum((tree[n] - reference[n]) ** 2) for n in reference))
-    return float(norm / np.sqrt(sum(np.sum(reference[n] ** 2) for n in reference)))
 
 
 CASES = {

@@ -18,7 +18,7 @@ from qeqprop.classical import (
     misalignment,
 )
 
-from .registry import norm
+from ..measures import norm
 
 N, R = 10, 8
 ALL = [(i, j) for i in range(N) for j in range(i)]

@@ -8,17 +8,11 @@ import scipy.optimize
 import qeqprop as qp
 from qeqprop.classical import ActiveSet, DeepResistiveNetwork, Diode, Minimizer, ResistiveNetwork, StateCost
 
+from ..measures import deviation, norm
+
 
 def squared_error(v, y):
     return ((v - y) ** 2).sum()
-
-
-def norm(tree):
-    return float(np.sqrt(sum(np.sum(value**2) for value in tree.values())))
-
-
-def deviation(tree, reference):
-    return norm({name: tree[name] - reference[name] for name in reference}) / norm(reference)
 
 
 def random_network(seed=0, n=14, floating=True):

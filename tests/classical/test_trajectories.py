@@ -20,7 +20,8 @@ from qeqprop.classical import (
 )
 from qeqprop.classical.rules import half_squared_error
 
-from .registry import MOVING, deviation, norm
+from ..measures import deviation, norm
+from .registry import MOVING
 
 PROBLEMS = {case.name: (case.problem, case.inputs) for case in MOVING}
 

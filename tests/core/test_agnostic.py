@@ -7,7 +7,7 @@ import pytest
 
 import qeqprop as qp
 
-from ..oracle import deviation, norm
+from ..measures import deviation, norm
 from ..registry import BY_NAME
 
 BETA = 0.1

@@ -7,8 +7,8 @@ import qeqprop as qp
 from qeqprop.core.reference import free_losses
 from qeqprop.core.training import evaluate
 
+from ..measures import deviation
 from ..one_by_one import OneByOne
-from ..oracle import deviation
 
 NET = qp.TransverseFieldIsing(2, [(0, 1)], input_sites=[0])
 PARAMS = {"J": np.array([1.0]), "h": np.array([0.3, 0.1]), "g": np.array([1.0, 0.8])}

@@ -6,7 +6,8 @@ import pytest
 import qeqprop as qp
 from qeqprop.quantum import force_operators, heisenberg, susceptibility
 
-from ..oracle import deviation, name_of
+from ..measures import deviation
+from ..oracle import name_of
 from ..registry import BY_NAME, CASES
 
 SINGLE = [case for case in CASES if case.inputs is None]

@@ -9,8 +9,8 @@ import pytest
 
 import qeqprop as qp
 
+from ..measures import deviation
 from ..one_by_one import OneByOne
-from ..oracle import deviation
 from ..registry import BY_NAME
 from .chains import QUBIT
 

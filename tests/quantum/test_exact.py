@@ -8,7 +8,8 @@ import pytest
 import qeqprop as qp
 from qeqprop.quantum import exact_matrix
 
-from ..oracle import Case, deviation, name_of, norm
+from ..measures import deviation, norm
+from ..oracle import Case, name_of
 from ..registry import BATCHED_CASES, BY_NAME, CASES, REAL_CASES
 
 SCHEMES = {

@@ -10,7 +10,8 @@ import pytest
 import qeqprop as qp
 from qeqprop.quantum import eigen_kernels, exact_levels, heisenberg, holomorphic
 
-from ..oracle import Case, deviation, difference_quotient, norm, on, sum_over
+from ..measures import deviation, norm
+from ..oracle import Case, difference_quotient, on, sum_over
 from ..registry import BY_NAME, CASES
 from ..spin_cases import tfim_matrix
 

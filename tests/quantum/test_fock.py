@@ -12,7 +12,7 @@ import qeqprop as qp
 from qeqprop.quantum import FockSolver, FockSpace
 from qeqprop.quantum.fock_basis import FockBasis, distance, operator, quartic
 
-from ..oracle import deviation, norm
+from ..measures import deviation, norm
 
 ALL = ("k", "l", "kappa", "f", "m")
 LENIENT = FockSolver(max_population=0.1)

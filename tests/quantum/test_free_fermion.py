@@ -13,7 +13,8 @@ from qeqprop.quantum.fermion_states import cofactors, fermion_state
 from qeqprop.quantum.jordan_wigner import fermion_table
 
 from ..free_cases import FREE_CASES
-from ..oracle import Case, deviation, name_of, norm, on
+from ..measures import deviation, norm
+from ..oracle import Case, name_of, on
 from ..spin_cases import tfim_matrix
 from .chains import chain
 

@@ -13,7 +13,7 @@ from qeqprop.quantum.quadratic import Quadratic
 from qeqprop.quantum.rational import inverse_square_root
 from qeqprop.quantum.sparse_cholesky import SparseCholesky
 
-from ..oracle import deviation, norm
+from ..measures import deviation, norm
 
 DENSE, SPARSE = qp.GaussianGroundState(dense_size=10**6), qp.GaussianGroundState(dense_size=0)
 each_solver = pytest.mark.parametrize("solver", [DENSE, SPARSE], ids=["dense", "sparse"])

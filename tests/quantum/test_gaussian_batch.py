@@ -7,7 +7,7 @@ import pytest
 
 import qeqprop as qp
 
-from ..oracle import deviation, norm
+from ..measures import deviation, norm
 
 EDGES = [(0, 1), (1, 2), (2, 3), (3, 0), (3, 1)]
 GROUND, WARM = qp.GaussianGroundState(), qp.GibbsState(0.5)

@@ -12,7 +12,8 @@ import qeqprop as qp
 from qeqprop.quantum import GaussianState
 from qeqprop.quantum.gaussian_occupation import Occupation
 
-from ..oracle import deviation, difference_quotient, norm
+from ..measures import deviation, norm
+from ..oracle import difference_quotient
 
 ALL = ("k", "l", "kappa", "f", "m")
 EDGES = [(0, 1), (1, 2), (2, 3), (3, 0), (3, 1)]

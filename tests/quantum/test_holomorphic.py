@@ -6,7 +6,8 @@ import pytest
 import qeqprop as qp
 from qeqprop.quantum import BilinearState, holomorphic
 
-from ..oracle import Case, deviation, name_of, norm, sum_over
+from ..measures import deviation, norm
+from ..oracle import Case, name_of, sum_over
 from ..registry import BY_NAME, REAL_CASES
 
 

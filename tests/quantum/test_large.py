@@ -7,7 +7,8 @@ import qeqprop as qp
 from qeqprop.quantum import exact, exact_spins, states
 
 from ..free_cases import FreeFermions
-from ..oracle import deviation, name_of, norm
+from ..measures import deviation, norm
+from ..oracle import name_of
 from ..registry import BY_NAME
 from .chains import chain
 

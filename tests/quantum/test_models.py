@@ -12,7 +12,8 @@ import qeqprop as qp
 from qeqprop.core.system import replaced
 from qeqprop.quantum import cluster_ising, heisenberg, kitaev_honeycomb, phase_sensor, phase_sensor_cost, xxz
 
-from ..oracle import Case, deviation, name_of, norm
+from ..measures import deviation, norm
+from ..oracle import Case, name_of
 from ..registry import CASES
 
 SPIN_CASES = [case for case in CASES if not isinstance(case.system, qp.OperatorSystem)]

@@ -7,7 +7,8 @@ import qeqprop as qp
 from qeqprop.quantum import MatrixProductGroundState, xxz
 from qeqprop.quantum.spins import AbstractSpinSystem
 
-from ..oracle import deviation, name_of, norm
+from ..measures import deviation, norm
+from ..oracle import name_of
 from ..registry import CASES
 from .chains import chain, lattice, uniform
 from .mps_cases import SOLVER, random_params

@@ -9,7 +9,7 @@ import pytest
 import qeqprop as qp
 from qeqprop.quantum import MatrixProductGroundState, MatrixProductState, heisenberg
 
-from ..oracle import deviation, norm
+from ..measures import deviation, norm
 from .chains import chain, uniform
 from .mps_cases import SOLVER
 

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 import qeqprop as qp
 from qeqprop.quantum import exact_matrix
 
-from ..oracle import deviation, norm
+from ..measures import deviation, norm
 from ..registry import BY_NAME
 
 SX, SY, SZ = np.array([[0, 1], [1, 0]]), np.array([[0, -1j], [1j, 0]]), np.diag([1, -1])

@@ -10,7 +10,7 @@ import qeqprop as qp
 from qeqprop.quantum import cluster_ising, kitaev_honeycomb, xxz
 
 from ..free_cases import FreeFermions
-from ..oracle import deviation, norm
+from ..measures import deviation, norm
 from ..registry import BY_NAME
 from .chains import chain
 

@@ -10,7 +10,8 @@ import scipy.linalg
 
 import qeqprop as qp
 
-from ..oracle import deviation, difference_quotient, norm
+from ..measures import deviation, norm
+from ..oracle import difference_quotient
 
 ALL = ("k", "l", "kappa", "f", "m")
 DENSE, SPARSE = qp.GaussianGroundState(), qp.GaussianGroundState(dense_size=0)

@@ -17,7 +17,7 @@ import pytest
 import qeqprop as qp
 from qeqprop.quantum import FockSolver, FockSpace
 
-from ..oracle import norm
+from ..measures import norm
 
 Params = dict[str, np.ndarray]
 EDGES = [(0, 1), (1, 2), (2, 3), (3, 0), (3, 1)]

@@ -10,7 +10,8 @@ import scipy.linalg
 import qeqprop as qp
 from qeqprop.quantum import thermal
 
-from ..oracle import Case, deviation, difference_quotient, name_of, norm, on
+from ..measures import deviation, norm
+from ..oracle import Case, difference_quotient, name_of, on
 from ..registry import BATCHED_CASES, BY_NAME, CASES
 
 each_case = pytest.mark.parametrize("case", CASES, ids=name_of)

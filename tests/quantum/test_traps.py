@@ -6,7 +6,7 @@ import pytest
 import qeqprop as qp
 from qeqprop.quantum import heisenberg, xxz
 
-from ..oracle import deviation, norm
+from ..measures import deviation, norm
 from ..registry import BY_NAME
 from .chains import QUBIT, Z0, chain, uniform
 

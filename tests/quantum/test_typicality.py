@@ -7,7 +7,8 @@ import qeqprop as qp
 from qeqprop.quantum import SampledThermalState, typicality
 from qeqprop.quantum.spins import AbstractSpinSystem
 
-from ..oracle import deviation, name_of
+from ..measures import deviation
+from ..oracle import name_of
 from ..registry import BATCHED_CASES, CASES
 from .typical_cases import COST, flat, matrix_of, network
 
