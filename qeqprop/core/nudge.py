@@ -68,6 +68,13 @@ class ObservableCost(AbstractNudge):
     Note:
         `ObservableCost((qp.Z(0) - y) ** 2)` is linear in Z (Z^2 = 1) and is *not* (<Z> - y)^2: for that use
         `ExpectationCost([qp.Z(0)], qp.squared_error)`.
+
+    Example:
+        >>> import qeqprop as qp
+        >>> spin = qp.TransverseFieldIsing(1, [])
+        >>> out = qp.ep_gradient(spin, {"J": [], "h": [0.6], "g": [0.8]}, qp.ObservableCost(qp.Z(0)))
+        >>> print(out.loss, out.grad["h"].round(4), out.grad["g"].round(4))  # h/w, g^2/w^3, -h g/w^3, with w^2 = h^2 + g^2
+        0.6 [0.64] [-0.48]
     """
 
     observables: tuple[Any, ...] = eqx.field(static=True)
@@ -91,7 +98,12 @@ class ObservableCost(AbstractNudge):
 
 
 def squared_error(expectations: Any, target: Any) -> Any:
-    """sum_k (<O_k> - y_k)^2, without a factor 1/2."""
+    """sum_k (<O_k> - y_k)^2, without a factor 1/2.
+
+    Example:
+        >>> print(squared_error(np.array([0.5, -0.5]), np.array([1.0, -1.0])))
+        0.5
+    """
     return ((expectations - target) ** 2).sum()
 
 
@@ -99,6 +111,10 @@ def cross_entropy(expectations: Any, target: Any) -> Any:
     """-sum_k y_k log softmax(4 <O>)_k for one-hot (or probability) targets y.
 
     The expectations of spins lie in [-1, 1]; the factor 4 lets the softmax reach 0.9997 between two outputs.
+
+    Example:
+        >>> print(round(float(cross_entropy(np.array([1.0, -1.0]), np.array([1.0, 0.0]))), 6))
+        0.000335
     """
     import jax
 

@@ -38,6 +38,13 @@ def linear_response(
 
     Raises:
         ValueError: the solver has no linear response.
+
+    Example:
+        >>> import qeqprop as qp
+        >>> net = qp.TransverseFieldIsing(n_sites=2, edges=[(0, 1)])
+        >>> params = {"J": [1.0], "h": [0.3, 0.0], "g": [1.0, 1.0]}
+        >>> print(qp.linear_response(net, params, qp.ObservableCost(qp.Z(1))).grad["g"].round(6))
+        [-0.234044 -0.255108]
     """
     scheme = LinearResponse(tolerance)
     return ep_gradient(system, params, nudge, target, solver=solver, scheme=scheme, **options)
@@ -75,6 +82,14 @@ def finite_difference(
 
     Raises:
         EquilibriumError: an equilibrium was not found, at the parameters or next to them.
+
+    Example:
+        >>> import qeqprop as qp
+        >>> net = qp.TransverseFieldIsing(n_sites=2, edges=[(0, 1)])
+        >>> params = {"J": [1.0], "h": [0.3, 0.0], "g": [1.0, 1.0]}
+        >>> out = qp.finite_difference(net, params, qp.ObservableCost(qp.Z(1)), components={"g": [0]})
+        >>> print(out.grad["g"].round(6))
+        [-0.234044       nan]
     """
     check_nudge(nudge)
     step = abs(check_strength(step, "step"))

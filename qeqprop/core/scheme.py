@@ -140,6 +140,11 @@ def one_sided(beta: float) -> Stencil:
 
     Positive beta gives positive EP, negative beta negative EP (their losses bound <C> from below and from above).
     Exact at any beta for the loss [e(beta) - e(0)] / beta.
+
+    Example:
+        >>> stencil = one_sided(0.1)
+        >>> print(round(sum(w * math.exp(b) for b, w in zip(stencil.strengths, stencil.weights)), 8))  # of exp at 0
+        1.05170918
     """
     b = check_strength(beta)
     return Stencil(
@@ -156,6 +161,11 @@ def centered(beta: float) -> Stencil:
     """[F(beta) - F(-beta)] / (2 beta), order 2; the one-sided formula with the free state is embedded.
 
     Exact at any beta for the loss [e(beta) - e(-beta)] / (2 beta).
+
+    Example:
+        >>> stencil = centered(0.1)
+        >>> print(round(sum(w * math.exp(b) for b, w in zip(stencil.strengths, stencil.weights)), 8))  # of exp at 0
+        1.0016675
     """
     b = abs(check_strength(beta))
     return Stencil(
@@ -169,7 +179,13 @@ def centered(beta: float) -> Stencil:
 
 
 def richardson(beta: float) -> Stencil:
-    """(4 centered(beta/2) - centered(beta)) / 3, order 4; centered(beta/2) is embedded."""
+    """(4 centered(beta/2) - centered(beta)) / 3, order 4; centered(beta/2) is embedded.
+
+    Example:
+        >>> stencil = richardson(0.1)
+        >>> print(round(sum(w * math.exp(b) for b, w in zip(stencil.strengths, stencil.weights)), 8))  # of exp at 0
+        0.99999979
+    """
     b = abs(check_strength(beta))
     return Stencil(
         f"richardson({b:g})",
@@ -187,6 +203,13 @@ def holomorphic(radius: float, n_points: int = 8) -> Stencil:
     R is the distance to the nearest exceptional point, so the error falls geometrically with the number of points at
     *finite* nudge (Laborieux & Zenke 2022). Needs an analytic solver. Conjugate nudges give conjugate forces, so only
     n_points/2 + 1 phases are solved. Every second point makes the embedded formula.
+
+    Example:
+        >>> stencil = holomorphic(0.5)
+        >>> print(len(stencil.strengths), "phases")
+        5 phases
+        >>> print(round(sum((w * cmath.exp(b)).real for b, w in zip(stencil.strengths, stencil.weights)), 8))
+        1.00000001
     """
     r = abs(check_strength(radius, "radius"))
     if isinstance(n_points, bool) or not isinstance(n_points, int) or n_points < 4 or n_points % 4:

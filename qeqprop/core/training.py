@@ -122,6 +122,14 @@ def evaluate(
 
     Raises:
         EquilibriumError: a free phase failed, so that its outputs would mean nothing.
+
+    Example:
+        >>> import qeqprop as qp
+        >>> net = qp.TransverseFieldIsing(2, [(0, 1)], input_sites=[0])
+        >>> params = {"J": [1.0], "h": [0.0, 0.0], "g": [1.0, 1.0]}
+        >>> scores = qp.evaluate(net, params, qp.ExpectationCost([qp.Z(1)]), ([[0.5], [-0.5]], [[0.4], [-0.4]]))
+        >>> print(f"{scores.loss:.2e}", scores.metric)
+        6.80e-05 None
     """
     check_nudge(nudge)
     inputs, targets = _check_data(data, "data", system)

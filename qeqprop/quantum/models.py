@@ -25,6 +25,11 @@ def xxz(n_sites: int, edges: Any) -> SpinNetwork:
     """H = sum_(ij) Jxy_ij (X_i X_j + Y_i Y_j) + Jz_ij Z_i Z_j - sum_i h_i Z_i.
 
     Parameters: Jxy and Jz (n_edges,), h (n_sites,).
+
+    Example:
+        >>> import qeqprop as qp
+        >>> qp.quantum.xxz(3, [(0, 1), (1, 2)])
+        SpinNetwork(3 spins, parameters Jxy (2,), Jz (2,), h (3,))
     """
     pairs = check_edges(edges, n_sites)
     return SpinNetwork(
@@ -49,6 +54,11 @@ def kitaev_honeycomb(n_columns: int, n_rows: int) -> SpinNetwork:
     Site 2c is the A site of cell c = row * n_columns + column, 2c + 1 its B site. z bonds lie within a cell; x bonds
     lead from A to the B site of the previous column, y bonds to that of the previous row.
     Parameters: Jx, Jy, Jz, each (n_columns * n_rows,).
+
+    Example:
+        >>> import qeqprop as qp
+        >>> qp.quantum.kitaev_honeycomb(2, 3)
+        SpinNetwork(12 spins, parameters Jx (6,), Jy (6,), Jz (6,))
     """
     columns, rows = check_count(n_columns, "n_columns"), check_count(n_rows, "n_rows")
     bonds: dict[str, list[PauliSum]] = {"Jx": [], "Jy": [], "Jz": []}
@@ -75,7 +85,14 @@ def cluster_ising_terms(n_sites: int, *, periodic: bool = True) -> dict[str, Pau
 
 
 def cluster_ising(n_sites: int, *, periodic: bool = True) -> SpinNetwork:
-    """H = g_ZXZ sum Z X Z - g_ZZ sum Z Z - g_X sum X (uniform). Parameters: g_ZXZ, g_ZZ, g_X, each (1,)."""
+    """H = g_ZXZ sum Z X Z - g_ZZ sum Z Z - g_X sum X (uniform). Parameters: g_ZXZ, g_ZZ, g_X, each (1,).
+
+    Example:
+        >>> import qeqprop as qp
+        >>> ring = qp.quantum.cluster_ising(4)
+        >>> print(round(float(qp.equilibrate(ring, {"g_ZXZ": [0.0], "g_ZZ": [0.0], "g_X": [1.0]}).energy), 9))
+        -4.0
+    """
     terms = cluster_ising_terms(n_sites, periodic=periodic)
     return SpinNetwork(n_sites, {f"g_{name}": [term] for name, term in terms.items()})
 
@@ -93,6 +110,11 @@ def phase_sensor(n_system: int = 4, *, coupling: str = "full", sites: Sequence[i
         sites: the two sites of the ring that the sensors touch; None takes 0 and 1.
 
     Parameters: "coupling" (36,) or (12,), "field" (6,) and "sensor" (9,): the sensors' fields and mutual couplings.
+
+    Example:
+        >>> import qeqprop as qp
+        >>> qp.quantum.phase_sensor(4, coupling="Z")
+        SpinNetwork(6 spins, parameters coupling (12,), field (6,), sensor (9,), 3 inputs)
     """
     if coupling not in ("full", "Z"):
         raise ValueError(f"Argument `coupling` must be 'full' or 'Z', but is {coupling!r}.")
@@ -113,7 +135,13 @@ def phase_sensor(n_system: int = 4, *, coupling: str = "full", sites: Sequence[i
 
 
 def phase_sensor_cost(n_system: int = 4) -> ExpectationCost:
-    """L = sum_k (<P_k> - y_k)^2 with P_k the projectors on the sensors' (Z, Z) outcomes (+,+), (+,-), (-,+)."""
+    """L = sum_k (<P_k> - y_k)^2 with P_k the projectors on the sensors' (Z, Z) outcomes (+,+), (+,-), (-,+).
+
+    Example:
+        >>> import qeqprop as qp
+        >>> qp.quantum.phase_sensor_cost(4).observables[0]
+        0.25 * I + 0.25 * Z4 + 0.25 * Z5 + 0.25 * Z4 Z5
+    """
     sensors = (n_system, n_system + 1)
     outcomes = [(+1, +1), (+1, -1), (-1, +1)]
     return ExpectationCost([projector(sensors, outcome) for outcome in outcomes], squared_error)

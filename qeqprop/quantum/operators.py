@@ -24,6 +24,12 @@ class MatrixOperator:
 
     Raises:
         TypeError: not a matrix. ValueError: not square, not finite or not Hermitian.
+
+    Example:
+        >>> import numpy as np, qeqprop as qp
+        >>> z, x = np.diag([1.0, -1.0]), np.array([[0.0, 1.0], [1.0, 0.0]])
+        >>> print(qp.equilibrate(qp.OperatorSystem({"a": [z, x]}), {"a": [0.6, 0.8]}).state.expect(qp.MatrixOperator(z)))
+        -0.6
     """
 
     __slots__ = ("matrix",)

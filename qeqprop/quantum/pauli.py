@@ -299,7 +299,12 @@ def identity() -> PauliSum:
 
 
 def X(site: int) -> PauliSum:
-    r"""The Pauli matrix $X$ on one site; `X(0) * X(1)` acts on two."""
+    r"""The Pauli matrix $X$ on one site; `X(0) * X(1)` acts on two.
+
+    Example:
+        >>> X(0) * Y(0), X(0) * X(0) + 0.5 * X(1) * X(2)
+        (1j * Z0, 1.0 * I + 0.5 * X1 X2)
+    """
     return PauliSum([(1 << _check_index(site, "site"), 0, 1.0)])
 
 
@@ -310,7 +315,12 @@ def Y(site: int) -> PauliSum:
 
 
 def Z(site: int) -> PauliSum:
-    r"""The Pauli matrix $Z$ on one site: +1 for spin up, the first basis state."""
+    r"""The Pauli matrix $Z$ on one site: +1 for spin up, the first basis state.
+
+    Example:
+        >>> print((Z(0) * Z(1)).to_dense(2).diagonal())
+        [ 1. -1. -1.  1.]
+    """
     return PauliSum([(0, 1 << _check_index(site, "site"), 1.0)])
 
 
