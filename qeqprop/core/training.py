@@ -43,6 +43,7 @@ def predict(
     solver: AbstractSolver | None = None,
     chunk: int = 256,
     key: Any = None,
+    tolerate: Status = Status.INACCURATE,
 ) -> np.ndarray:
     """Expectation values of the nudge's observables at the free equilibria, shape (n_samples, n_observables).
 
@@ -50,9 +51,10 @@ def predict(
         system, params, nudge, solver, key: as in `ep_gradient`.
         inputs: batch axis first.
         chunk: samples solved for at a time, where the solver takes batches.
+        tolerate: the worst status that a free phase may have.
 
     Raises:
-        EquilibriumError: a free phase failed, so that its outputs would mean nothing.
+        EquilibriumError: a free phase has a worse status, so that its outputs would mean nothing.
 
     Example:
         >>> import qeqprop as qp
@@ -63,7 +65,7 @@ def predict(
                [-0.4082]])
     """
     check_nudge(nudge)
-    states = (state for _, state in _free_states(system, params, np.asarray(inputs), solver, chunk, key))
+    states = (state for _, state in _free_states(system, params, np.asarray(inputs), solver, chunk, key, tolerate))
     return np.concatenate([_outputs(state, nudge) for state in states])
 
 
@@ -74,6 +76,7 @@ def _free_states(
     solver: AbstractSolver | None,
     chunk: int,
     key: Any,
+    tolerate: Status,
 ) -> Iterator[tuple[slice | int, Any]]:
     """Free states of a data set with the rows they belong to: chunk by chunk, or one by one where the solver must."""
     if not inputs.ndim:
@@ -82,16 +85,16 @@ def _free_states(
         rows = slice(start, min(start + chunk, len(inputs)))
         driven, checked, chosen, seed = prepare(system, params, solver, inputs[rows], key)
         if chosen.accepts_batch(driven):
-            yield rows, _found(chosen.solve(driven, checked, key=branch(seed, start)), rows)
+            yield rows, _found(chosen.solve(driven, checked, key=branch(seed, start)), rows, tolerate)
             continue
         for row in range(rows.start, rows.stop):
             single = system.with_inputs(inputs[row])
-            yield row, _found(chosen.solve(single, checked, key=branch(seed, row)), row)
+            yield row, _found(chosen.solve(single, checked, key=branch(seed, row)), row, tolerate)
 
 
-def _found(free: Equilibrium, rows: slice | int) -> Any:
+def _found(free: Equilibrium, rows: slice | int, tolerate: Status) -> Any:
     """The state of a free equilibrium, if it was found."""
-    if free.status.failed:
+    if free.status > tolerate:
         where = f"sample {rows}" if isinstance(rows, int) else f"samples {rows.start} to {rows.stop - 1}"
         raise EquilibriumError(free.status, f"free phase of {where}, {describe(free)}")
     return free.state
@@ -111,6 +114,7 @@ def evaluate(
     metric: Metric | None = None,
     chunk: int = 256,
     key: Any = None,
+    tolerate: Status = Status.INACCURATE,
 ) -> Scores:
     """Mean loss (and metric) over a data set, without gradients.
 
@@ -119,9 +123,10 @@ def evaluate(
         data: (inputs, targets), batch axis first, targets None for a cost without one.
         metric: `metric(expectations, targets)`, e.g. `accuracy`; None measures the loss alone.
         chunk: samples solved for at a time, where the solver takes batches.
+        tolerate: the worst status that a free phase may have.
 
     Raises:
-        EquilibriumError: a free phase failed, so that its outputs would mean nothing.
+        EquilibriumError: a free phase has a worse status, so that its outputs would mean nothing.
 
     Example:
         >>> import qeqprop as qp
@@ -134,7 +139,7 @@ def evaluate(
     check_nudge(nudge)
     inputs, targets = _check_data(data, "data", system)
     losses, outputs = [], []
-    for rows, state in _free_states(system, params, inputs, solver, chunk, key):
+    for rows, state in _free_states(system, params, inputs, solver, chunk, key, tolerate):
         losses.append(np.atleast_1d(nudge.cost(state, None if targets is None else targets[rows]).mean))
         outputs.append(_outputs(state, nudge))
     score = None if metric is None else float(metric(np.concatenate(outputs), targets))
@@ -188,7 +193,7 @@ def fit(
         patience: stop after so many epochs without a lower validation loss (training loss without validation).
         frozen: names of parameters that stay as they are.
         tolerate: the worst status that a step may have. A worse one raises `EquilibriumError`: no step is taken with a
-            gradient that cannot be trusted.
+            gradient that cannot be trusted. The same holds of the states that `validation` is measured with.
         seed: of the shuffling (and of stochastic solvers); the same seed gives the same numbers to the bit.
         progress: show a bar on stderr; None shows it on terminals and in notebooks only.
         callback: called after every step with (step, gradient, parameters).
@@ -339,7 +344,10 @@ def run_epochs(
                         callback(len(records.loss), out, current)
                 if held_out is not None:
                     key = branch(root, 1, records.epochs)
-                    scores = evaluate(system, current, nudge, held_out, solver=solver, metric=metric, key=key)
+                    borne = max(tolerate, Status.INACCURATE)
+                    scores = evaluate(
+                        system, current, nudge, held_out, solver=solver, metric=metric, key=key, tolerate=borne
+                    )
                     records.validate(scores)
                 bar.update()
                 bar.set_postfix(records.postfix())

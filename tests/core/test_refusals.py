@@ -140,6 +140,13 @@ def test_no_prediction_from_an_equilibrium_that_was_not_found():
         qp.predict(NET, PARAMS, OUTPUT, DATA[0], solver=solver)
     with pytest.raises(qp.EquilibriumError, match="free phase of sample 1"):
         evaluate(NET, PARAMS, OUTPUT, DATA, solver=solver)
+    taken = qp.predict(NET, PARAMS, OUTPUT, DATA[0], solver=solver, tolerate=qp.Status.UNCONVERGED)
+    np.testing.assert_array_equal(taken, qp.predict(NET, PARAMS, OUTPUT, DATA[0], solver=OneByOne(fails=9.0)))
+    training = {"solver": solver, "validation": DATA, "epochs": 1, "progress": False}
+    history = qp.fit(NET, PARAMS, OUTPUT, DATA, tolerate=qp.Status.UNCONVERGED, **training)
+    assert np.isfinite(history.validation_loss).all()
+    with pytest.raises(qp.EquilibriumError, match="unconverged"):
+        qp.fit(NET, PARAMS, OUTPUT, DATA, **training)
     flat = PARAMS | {"h": np.zeros(2), "g": np.full(2, 1e-9)}
     with pytest.raises(qp.EquilibriumError, match="free phase of samples 0 to 1"):
         qp.predict(NET, flat, OUTPUT, [[0.0], [0.0]])
