@@ -25,7 +25,8 @@ _NAMES = {
     "core.solver": ["Equilibrium", "equilibrate"],
     "core.spsa": ["spsa_gradient"],
     "core.status": ["AccuracyWarning", "EquilibriumError", "NudgeWarning", "Status"],
-    "core.training": ["accuracy", "evaluate", "fit", "predict"],
+    "core.evaluation": ["accuracy", "evaluate", "predict"],
+    "core.training": ["fit"],
     "quantum.adiabatic": ["AdiabaticPreparation"],
     "quantum.exact": ["ExactDiagonalization"],
     "quantum.free_fermion": ["FreeFermions"],
@@ -71,6 +72,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from .core.agnostic import AgnosticStep, agnostic_step, fit_agnostic
     from .core.budget import optimal_nudge
     from .core.estimate import Estimate
+    from .core.evaluation import accuracy, evaluate, predict
     from .core.gradient import EPGradient, ep_gradient
     from .core.history import History
     from .core.nudge import ExpectationCost, ObservableCost, cross_entropy, squared_error
@@ -81,7 +83,7 @@ if TYPE_CHECKING:  # the same names, for type checkers and editors
     from .core.solver import Equilibrium, equilibrate
     from .core.spsa import spsa_gradient
     from .core.status import AccuracyWarning, EquilibriumError, NudgeWarning, Status
-    from .core.training import accuracy, evaluate, fit, predict
+    from .core.training import fit
     from .quantum.adiabatic import AdiabaticPreparation
     from .quantum.exact import ExactDiagonalization
     from .quantum.free_fermion import FreeFermions

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import data
+from .core.evaluation import accuracy, evaluate, predict
 from .core.gradient import EPGradient
 from .core.graph import check_count
 from .core.history import History
@@ -22,7 +23,7 @@ from .core.nudge import AbstractNudge, ExpectationCost, cross_entropy, squared_e
 from .core.scheme import AbstractScheme, centered
 from .core.status import Status
 from .core.system import AbstractSystem, Params
-from .core.training import accuracy, evaluate, fit, predict
+from .core.training import fit
 from .data import Dataset
 from .quantum.ising import TransverseFieldIsing
 from .quantum.models import phase_sensor, phase_sensor_cost

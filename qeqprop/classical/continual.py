@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
+from ..core.evaluation import Metric
 from ..core.history import History
 from ..core.module import AbstractModule
 from ..core.nudge import AbstractNudge
@@ -27,7 +28,7 @@ from ..core.precision import jax_float64
 from ..core.solver import prepare
 from ..core.status import EquilibriumError, Status
 from ..core.system import AbstractSystem, Params, real_array
-from ..core.training import Memory, Metric, check_training, run_epochs
+from ..core.training import Memory, check_training, run_epochs
 from .discrete_time import DiscreteTime
 from .energy import AbstractPotentialSystem
 from .state_cost import StateCost

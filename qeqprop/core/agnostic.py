@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .estimate import Estimate
+from .evaluation import Metric
 from .gradient import force_error, nudge_ratio, nudge_status
 from .history import History
 from .module import AbstractModule
@@ -37,7 +38,7 @@ from .scheme import centered
 from .solver import AbstractSolver, Equilibrium, check_init, describe, prepare
 from .status import EquilibriumError, NudgeWarning, Status
 from .system import AbstractSystem, Params, real_array
-from .training import Memory, Metric, check_training, run_epochs
+from .training import Memory, check_training, run_epochs
 from .used import note
 
 ADVICE = (

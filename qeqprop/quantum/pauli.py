@@ -315,12 +315,7 @@ def Y(site: int) -> PauliSum:
 
 
 def Z(site: int) -> PauliSum:
-    r"""The Pauli matrix $Z$ on one site: +1 for spin up, the first basis state.
-
-    Example:
-        >>> print((Z(0) * Z(1)).to_dense(2).diagonal())
-        [ 1. -1. -1.  1.]
-    """
+    r"""The Pauli matrix $Z$ on one site: +1 for spin up, the first basis state."""
     return PauliSum([(0, 1 << _check_index(site, "site"), 1.0)])
 
 

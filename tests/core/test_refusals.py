@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import qeqprop as qp
+from qeqprop.core.evaluation import evaluate
 from qeqprop.core.reference import free_losses
-from qeqprop.core.training import evaluate
 
 from ..measures import deviation
 from ..one_by_one import OneByOne
