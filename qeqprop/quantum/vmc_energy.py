@@ -15,7 +15,7 @@ import numpy as np
 from ..core.precision import jax_float64
 from .vmc_devices import sample_map
 from .vmc_operator import SpinOperator
-from .vmc_state import VariationalState, chunk_size, ratios
+from .vmc_state import VariationalState, chunk_size, log_amplitudes, ratios
 
 MOST_PAIRS = 512
 
@@ -103,7 +103,7 @@ def reflected_variance(h: Hamiltonian, state: VariationalState, energy: float, r
     flipped = (sigma * h.table.flips[rng.integers(h.table.n_flips, size=len(sigma))]).astype(sigma.dtype)
     both = np.concatenate([sigma, flipped])
     local = np.asarray(h.local_energies(state.log_psi, state.variables, both))
-    logs = np.asarray(state.log_psi(state.variables, both))
+    logs = log_amplitudes(state.log_psi, state.variables, both)
     with np.errstate(over="ignore", invalid="ignore"):
         here, there = np.split((local - energy) ** 2, 2)
         reflected = 1 / (1 + np.exp(2 * (logs[: len(sigma)] - logs[len(sigma) :])))

@@ -19,7 +19,7 @@ from scipy.linalg import cho_factor, cho_solve
 from ..core.precision import jax_float64
 from ..core.system import replaced
 from .vmc_energy import Hamiltonian
-from .vmc_state import VariationalState, blocks, chunk_size
+from .vmc_state import VariationalState, blocks, chunk_size, log_amplitudes
 
 RIDGE = 1e-2
 """Added to the normal matrix, relative to its mean diagonal: directions that move psi little are taken slowly."""
@@ -48,7 +48,7 @@ def nudged_state(
 
     sigma, block = free.samples.reshape(-1, free.n_sites), blocks(*free.samples.shape[:2])
     theta_0, unravel = ravel_pytree(free.variables["params"])
-    reference = np.asarray(free.log_psi(free.variables, sigma))
+    reference = log_amplitudes(free.log_psi, free.variables, sigma)
     free_h = Hamiltonian(h.table, unnudged, h.constant)
     chunk = max(1, chunk_size(h.table) // 8)
     free_energies, tests = map(np.asarray, free_h.local_jacobian(free.log_psi, free.variables, sigma, chunk))
@@ -84,7 +84,7 @@ def nudged_state(
 
     def reweighted(theta: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """log psi/psi_0 at the samples, and the weights of those kept."""
-        logs = np.asarray(free.log_psi(variables(theta), sigma)) - reference
+        logs = log_amplitudes(free.log_psi, variables(theta), sigma) - reference
         weights = np.where(kept, np.exp(2 * (logs - logs.max())), 0.0)
         return logs, weights / weights.sum()
 

@@ -21,7 +21,7 @@ from .vmc_gauge import gauged, sign_gauge
 from .vmc_newton import polish
 from .vmc_operator import spin_operator
 from .vmc_relax import Relaxation, relax, reseed
-from .vmc_state import VariationalState, local_strings
+from .vmc_state import VariationalState, local_strings, log_amplitudes
 
 if TYPE_CHECKING:
     from .vmc import VariationalMonteCarlo
@@ -70,11 +70,16 @@ class Phases:
         if hasattr(vstate, "sampler") and started:
             reseed(vstate, self.integer_seed(1))
         done = self._relaxation_of(init)
-        if not done.settled and not (
-            started and h.v_score(*moments(h, _measured(vstate, gauge))[::2]) <= self.solver.options.v_score
-        ):
+        if not done.settled and not (started and self._at_target(vstate, h, gauge)):
             done = self._relaxed(vstate, h, warm=init is not None, least_steps=0, had=done.steps)
         return self._equilibrium(vstate, h, gauge, done)
+
+    def _at_target(self, vstate: Any, h: Hamiltonian, gauge: np.ndarray) -> bool:
+        """Whether no step need be taken; the polish of sampled states begins with looking for itself."""
+        options = self.solver.options
+        if hasattr(vstate, "sampler") and options.polish_steps and options.max_steps:
+            return False
+        return h.v_score(*moments(h, _measured(vstate, gauge))[::2]) <= options.v_score
 
     def _relaxation_of(self, init: Equilibrium | None) -> Relaxation:
         """How `init` has been relaxed for this very Hamiltonian: its steps count, and settled it stays."""
@@ -224,7 +229,8 @@ def _measured(vstate: Any, gauge: np.ndarray) -> VariationalState:
 def _overlap(free: VariationalState, state: VariationalState) -> float:
     """|<psi_0|psi>|^2 from the samples of the free state."""
     sigma = free.samples.reshape(-1, free.n_sites)
-    logs = np.asarray(free.log_psi(state.variables, sigma)) - np.asarray(free.log_psi(free.variables, sigma))
+    new, old = (log_amplitudes(free.log_psi, each.variables, sigma) for each in (state, free))
+    logs = new - old
     ratio = np.exp(logs - logs.max())
     weights = np.full(len(ratio), 1 / len(ratio)) if free.weights is None else free.weights
     return float((weights @ ratio) ** 2 / (weights @ ratio**2))

@@ -71,7 +71,7 @@ class VariationalState(eqx.Module):
         """Normalised weights of the samples: probabilities of a `FullSumState`, reweighting; None: all equal."""
         if not self.is_exact and self.reference is None:
             return None
-        log_weights = 2 * np.asarray(self.log_psi(self.variables, self._flat))
+        log_weights = 2 * log_amplitudes(self.log_psi, self.variables, self._flat)
         log_weights = log_weights if self.reference is None else log_weights - 2 * np.asarray(self.reference)
         weights = np.exp(log_weights - log_weights.max())
         return weights / weights.sum()
@@ -143,7 +143,7 @@ class VariationalState(eqx.Module):
         """Means of the strings in the state fitted without block `r`, over the samples of the others."""
         jax = jax_float64()
         fitted = jax.tree.map(lambda leaf: leaf[r], self.fits)
-        log_weights = np.asarray(self.log_psi(fitted, self._flat) - self.reference)
+        log_weights = log_amplitudes(self.log_psi, fitted, self._flat) - np.asarray(self.reference)
         weights = np.where(block == r, 0.0, np.exp(2 * (log_weights - log_weights.max())))
         return weights @ local_strings(self.log_psi, fitted, table, self._flat) / weights.sum()
 
@@ -207,6 +207,16 @@ def _block_sums(values: np.ndarray, weights: np.ndarray | None, block: np.ndarra
     weights = np.full(len(values), 1 / len(values)) if weights is None else weights
     starts = np.flatnonzero(np.diff(block, prepend=-1))
     return np.add.reduceat(weights[:, None] * values, starts, axis=0), np.add.reduceat(weights, starts)
+
+
+def log_amplitudes(log_psi: Any, variables: Any, sigma: Any) -> np.ndarray:
+    """log psi at configurations (..., n_sites), compiled: a model that is applied step by step takes a hundred times longer."""
+    return np.asarray(_compiled_log_psi()(log_psi, variables, sigma))
+
+
+@functools.cache
+def _compiled_log_psi() -> Any:
+    return jax_float64().jit(lambda log_psi, variables, sigma: log_psi(variables, sigma), static_argnums=0)
 
 
 def local_strings(log_psi: Any, variables: Any, table: SpinOperator, sigma: Any) -> np.ndarray:

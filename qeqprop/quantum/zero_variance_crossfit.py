@@ -11,6 +11,7 @@ import numpy as np
 from ..core.estimate import Estimate
 from ..core.memory import check_memory
 from ..core.precision import jax_float64
+from .vmc_state import log_amplitudes
 from .zero_variance import Ansatz, Features, Fit, Sampled, coefficients, evaluate, factorise, features
 
 BLOCKS = 64
@@ -118,7 +119,7 @@ def parities(ansatz: Ansatz, sigma: np.ndarray) -> np.ndarray:
     """Parity of the observables under the flip of all spins (see `CrossFit`), where H and, as seen in `sigma`, psi are even."""
     table = ansatz.table
     odd = np.sum(table.sites < table.n_sites, axis=1) % 2 == 1
-    logs, flipped = (np.asarray(ansatz.log_psi(ansatz.variables, sign * sigma)) for sign in (1, -1))
+    logs, flipped = (log_amplitudes(ansatz.log_psi, ansatz.variables, sign * sigma) for sign in (1, -1))
     if np.any(np.asarray(ansatz.hamiltonian)[odd] != 0) or not np.allclose(logs, flipped, rtol=0, atol=EVEN):
         return np.full(len(ansatz.observables), -1)
     observables = np.asarray(ansatz.observables) != 0
