@@ -10,9 +10,10 @@ It removes all slow modes at once where stochastic reconfiguration, an imaginary
 
 How much of a fit is signal, the samples say themselves. Each half of them is fitted and tried on the other half: the share
 a = Cov(W, B x)/Var(B x) of the fit that they confirm sets eta, and the part of Var(W) that it explains there, the *gain*, is
-what a step can still bring. Where it is small the ansatz, not the relaxation, is the limit, and the polish ends: no step has
-to be taken in vain to find that out. Near the end the least squares of several steps, which are measurements of the same
-optimum, are added up: the noise of a few thousand samples then does not stop the descent.
+what a step can still bring. Where it is small in a warm start, the polish ends: no steps have to be taken in vain to find out
+that the ansatz is the limit. (From scratch it ends when the variance falls no more: slow gains in curved directions are more
+than a linear fit can see.) Near the end the least squares of several steps, which are measurements of the same optimum, are
+added up: the noise of a few thousand samples then does not stop the descent.
 
 A step may change log psi by a standard deviation of 0.3 at most; one after which the variance has grown is taken back and
 tried with a larger lambda.
@@ -35,17 +36,20 @@ RIDGE, LEAST_RIDGE, LARGEST_RIDGE = 1e-4, 1e-5, 1.0
 and 1e-6 follows the noise of the samples and diverges. The samples of K steps bear K^1.5 times less, which finds what is left
 in the soft directions."""
 MEMORY, NEAR = 0.8, 0.1
-"""What a fit counts one step later, once the gain is below `NEAR`: earlier the old fits would only hold back the descent."""
-LEAST_SHARE = 0.01
-LEAST_GAIN = 0.03
-"""Below it nothing is left to gain but a few per cent of the variance."""
+"""What a fit counts one step later, once the descent stalls (in a warm start: once the gain is below `NEAR`); earlier the old
+fits would only hold it back."""
+SHARE = 0.5
+"""Least eta: half steps average over the noise of the fits, and wander on where the samples can confirm no fit."""
+LEAST_GAIN, ENOUGH = 0.03, 2.9
+"""Below it nothing is left to gain but a few per cent of the variance; a fit to so many points (four that were remembered) sees
+gains that the noise of one hides."""
 LINEAR, LARGEST_CHANGE = 0.01, 0.3
 """Standard deviations of log psi over the samples: beyond the first, steps are halved, for what they change to second order
 was seen to double the variance; no step may make more than the second."""
 GROWTH = 2.0
 """V-scores that grew by more than their own noise: the step is taken back."""
-FALL, PATIENCE = 0.9, 8
-"""Stagnation in spite of promised gains: the best V-score has not fallen to `FALL` of itself in so many steps."""
+FALL, PATIENCE = 0.9, 5
+"""Stagnation: the best V-score has not fallen to `FALL` of itself in so many steps."""
 
 
 class Polish(NamedTuple):
@@ -64,21 +68,13 @@ class _Point(NamedTuple):
     v_score: float
 
 
-class _Normal(NamedTuple):
-    """Least squares of W on B over some samples: centred B (N, P), W (N,), and their averages B^T B and B^T W."""
-
-    design: np.ndarray
-    values: np.ndarray
-    gram: np.ndarray
-    slope: np.ndarray
-
-
 def implicit_polish(
     vstate: Any,
     h: Hamiltonian,
     *,
     target: float,
     max_steps: int,
+    warm: bool = False,
     frozen: Any = None,
     report: Callable[[float, float, float], None] = lambda energy, error, v_score: None,
 ) -> Polish:
@@ -89,6 +85,7 @@ def implicit_polish(
         h: the Hamiltonian, in the gauge of the state.
         target: V-score.
         max_steps: bound on the steps, those taken back included.
+        warm: the state was polished before, at other parameters: stagnation is noticed sooner.
         frozen: tree like the parameters, True for those that stay at 0; None: none.
         report: called with energy, its standard error and V-score of every point.
     """
@@ -114,14 +111,17 @@ def implicit_polish(
             known.add(point)
         since = 0 if point.v_score < FALL * best else since + 1
         best = min(best, point.v_score)
-        share, gain = known.confirmed(caution)
-        exhausted = (gain < LEAST_GAIN and known.points > 1) or since >= PATIENCE
-        settled = point.v_score <= target or (exhausted and caution == 1)
+        share, gain = known.confirmed(point, caution)
+        exhausted = warm and gain < LEAST_GAIN and known.points > ENOUGH
+        stagnant = since >= PATIENCE and known.memory > 0
+        settled = point.v_score <= target or ((exhausted or stagnant) and caution == 1)
         if settled or step == max_steps or caution * RIDGE > LARGEST_RIDGE:
             break
         accepted = point
         theta = point.theta - known.step(point, share, caution)
-        known.memory = MEMORY if gain < NEAR else 0.0
+        if (warm and gain < NEAR) or since >= PATIENCE:
+            since = since if known.memory else 0
+            known.memory = MEMORY
         vstate.parameters = unravel(theta)
     vstate.parameters = unravel(point.theta)
     return Polish(step, point.v_score, settled)
@@ -139,8 +139,27 @@ def _measure(vstate: Any, h: Hamiltonian, theta: Any, report: Callable[[float, f
     return _Point(theta, feats, score)
 
 
+class _Quadratic:
+    """sum_k w_k |W_k - B_k (theta_k - theta)|^2 of the samples seen so far, as a function of theta."""
+
+    def __init__(self, size: int):
+        self.matrix, self.vector = np.zeros((size, size)), np.zeros(size)
+
+    def add(self, theta: np.ndarray, design: np.ndarray, values: np.ndarray, memory: float) -> None:
+        """Add centred samples at theta; what was known counts `memory` of what it did."""
+        gram, slope = (design.T @ part / len(design) for part in (design, values))
+        self.matrix = memory * self.matrix + gram
+        self.vector = memory * self.vector + gram @ theta - slope
+
+    def to_minimum(self, theta: np.ndarray, ridge: float) -> np.ndarray:
+        """x: theta minus the minimum, regularised towards theta."""
+        shift = ridge * np.trace(self.matrix) / len(self.matrix)
+        force = self.matrix @ theta - self.vector
+        return np.asarray(scipy.linalg.solve(self.matrix + shift * np.eye(len(force)), force, assume_a="pos"))
+
+
 class _Knowledge:
-    """sum_k w_k |W_k - B_k (theta_k - theta)|^2 of the points k seen so far, as a function of theta.
+    """The least squares of both halves of the samples of all points.
 
     Attributes:
         points: sum_k w_k, with w = 1 of the last point.
@@ -149,54 +168,48 @@ class _Knowledge:
 
     def __init__(self, moving: np.ndarray):
         self.moving = moving
-        self.matrix, self.vector = np.zeros((len(moving),) * 2), np.zeros(len(moving))
+        self.halves = [_Quadratic(len(moving)), _Quadratic(len(moving))]
         self.points, self.memory = 0.0, 0.0
-        self.halves: list[_Normal] = []
+        self.last: list[tuple[np.ndarray, np.ndarray]] = []  # B and W of the last point, half by half
 
     def add(self, point: _Point) -> None:
         """Take note of the samples of a new point."""
         design, values = (np.asarray(part) for part in (point.feats.generated, point.feats.values[:, -1]))
         middle = len(design) // 2
-        self.halves = [
-            _normal(design[half][:, self.moving], values[half]) for half in (slice(middle), slice(middle, None))
-        ]
-        gram, slope = (sum(parts) / 2 for parts in zip(*((half.gram, half.slope) for half in self.halves), strict=True))
-        self.matrix = self.memory * self.matrix + gram
-        self.vector = self.memory * self.vector + gram @ np.asarray(point.theta)[self.moving] - slope
+        parts = [(design[half][:, self.moving], values[half]) for half in (slice(middle), slice(middle, None))]
+        self.last = [(b - b.mean(axis=0), w - w.mean()) for b, w in parts]
+        for quadratic, (b, w) in zip(self.halves, self.last, strict=True):
+            quadratic.add(self._theta(point), b, w, self.memory)
         self.points = self.memory * self.points + 1
 
-    def confirmed(self, caution: float) -> tuple[float, float]:
-        """The share of the fit to half of the last samples that the others confirm, and how much of Var(W) it explains."""
+    def confirmed(self, point: _Point, caution: float) -> tuple[float, float]:
+        """The share of a fit to one half that the last samples of the other confirm, and how much of Var(W) it explains."""
         product = fitted = total = 0.0
-        for here, other in zip(self.halves, self.halves[::-1], strict=True):
-            found = here.design @ _solve(other.gram, other.slope, self._ridge(caution))
-            product += found @ here.values / len(found)
+        for (design, values), other in zip(self.last, self.halves[::-1], strict=True):
+            found = design @ other.to_minimum(self._theta(point), self._ridge(caution))
+            product += found @ values / len(found)
             fitted += found @ found / len(found)
-            total += here.values @ here.values / len(found)
+            total += values @ values / len(found)
         share = product / max(fitted, 1e-300)
-        return float(np.clip(share, LEAST_SHARE, 1.0)), float(max(share, 0.0) * product / max(total, 1e-300))
+        return float(np.clip(share, 1e-3, 1.0)), float(max(share, 0.0) * product / max(total, 1e-300))
 
     def step(self, point: _Point, share: float, caution: float) -> np.ndarray:
-        """eta x from the point, within the trust region; `share` of a fit to half of the samples of one point is signal."""
-        force = self.matrix @ np.asarray(point.theta)[self.moving] - self.vector
+        """eta x from the point, within the trust region; `share` of a fit to half of the samples is signal."""
+        whole = _Quadratic(len(self.moving))
+        whole.matrix, whole.vector = (
+            sum(parts) for parts in zip(*((q.matrix, q.vector) for q in self.halves), strict=True)
+        )
         x = np.zeros(len(point.theta))
-        x[self.moving] = _solve(self.matrix, force, self._ridge(caution))
-        eta = 1 / (1 + (1 / share - 1) / (2 * self.points))
+        x[self.moving] = whole.to_minimum(self._theta(point), self._ridge(caution))
+        eta = max(1 / (1 + (1 / share - 1) / 2), SHARE)
         change = eta * float(np.std(np.asarray(point.feats.gradients) @ x))
         return x * eta * min(1.0 if change < LINEAR else 0.5, LARGEST_CHANGE / max(change, 1e-300))
 
+    def _theta(self, point: _Point) -> np.ndarray:
+        return np.asarray(point.theta)[self.moving]
+
     def _ridge(self, caution: float) -> float:
         return caution * max(RIDGE / self.points**1.5, LEAST_RIDGE)
-
-
-def _normal(design: np.ndarray, values: np.ndarray) -> _Normal:
-    design, values = design - design.mean(axis=0), values - values.mean()
-    return _Normal(design, values, design.T @ design / len(design), design.T @ values / len(design))
-
-
-def _solve(gram: np.ndarray, slope: np.ndarray, ridge: float) -> np.ndarray:
-    shift = ridge * np.trace(gram) / len(gram)
-    return np.asarray(scipy.linalg.solve(gram + shift * np.eye(len(gram)), slope, assume_a="pos"))
 
 
 def _indicator(frozen: Any, parameters: Any) -> Any:

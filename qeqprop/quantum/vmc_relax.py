@@ -93,7 +93,9 @@ def relax(
             first = False
             bar.set_description("polishing")
             left = options.polish_steps - taken
-            done = implicit_polish(vstate, h, target=options.v_score, max_steps=left, frozen=frozen, report=report)
+            done = implicit_polish(
+                vstate, h, target=options.v_score, max_steps=left, warm=warm, frozen=frozen, report=report
+            )
             taken, score, settled = taken + done.steps, done.v_score, done.settled
             if not np.isfinite(score) or taken >= options.polish_steps or steps >= options.max_steps:
                 break
