@@ -141,8 +141,7 @@ class Architecture:
             u, v = layers[link.pre], layers[link.post]
             sent = drives[k] if link.pre == 0 else self._sent(k, params, u)
             a, b = link.stiffness(params[f"w{k}"])
-            joint = sums(0.5 * a * u**2) + sums(0.5 * b * v**2 - v * sent)
-            total = total + units[link.post] * joint
+            total = total + units[link.post] * (_parabolas(a, u) + _parabolas(b, v) - sums(v * sent))
         return total
 
     def read(self, params: Mapping[str, Any], last: Any) -> Any:
@@ -161,6 +160,11 @@ class Architecture:
 def _spread(bias: Any, layer: Any) -> Any:
     """Biases over the axes of a layer that share them."""
     return bias.reshape(*bias.shape, *[1] * (layer.ndim - 1 - bias.ndim))
+
+
+def _parabolas(stiffness: Any, at: Any) -> Any:
+    """The sums of stiffness/2 s^2 over the units of every sample; nothing is read of units without one."""
+    return 0.0 if isinstance(stiffness, float) and stiffness == 0 else sums(0.5 * stiffness * at**2)
 
 
 def sums(values: Any) -> Any:

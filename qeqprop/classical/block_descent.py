@@ -6,7 +6,7 @@ that clip a parabola (hard sigmoids, rectifiers, diodes, linear ones) go beyond 
 it: see `over_relaxation`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -14,8 +14,10 @@ import numpy as np
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
+from ..core.joint import AbstractJointSolver
+from ..core.precision import jax_float64
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .architecture import SCHEDULES
@@ -23,12 +25,13 @@ from .block_loop import ROUNDING, RUNAWAY
 from .block_relaxation import Facts, Relaxed, forward_pass, relaxed, response
 from .blocks import Scene, Setting
 from .clamp import ClampTerm
+from .known import Known, frozen, known_drives
 from .layered import AbstractLayeredNetwork, LayeredState, at_outputs, relaxing
 
 DTYPES = ("float64", "float32", "bfloat16")
 
 
-class BlockDescent(AbstractSolver):
+class BlockDescent(AbstractJointSolver):
     """Equilibria of layered networks, a whole batch at once, to the rounding of the forces.
 
     A squared error of the outputs is settled at once under the updates; other costs are followed as the outputs move.
@@ -98,25 +101,51 @@ class BlockDescent(AbstractSolver):
         self, system: AbstractSystem, params: Params, *, init: Equilibrium | None = None, key: Any = None
     ) -> Equilibrium:
         """The state at rest, from `init`, a forward pass or the layers' start."""
+        return self._relaxed([_checked(system)], params, init)[0]
+
+    def solve_nudged(
+        self, system: AbstractSystem, params: Params, term: Any, strengths: Sequence[float], free: Equilibrium
+    ) -> list[Equilibrium]:
+        """The states at rest under these nudges, from the free one, all in one relaxation."""
         net = _checked(system)
-        setting, scene = posed(net, params, self.schedule, self.dtype, self.over_relaxed)
-        start = self._start(net, scene, init)
+        return self._relaxed([net.nudged(term, beta) for beta in strengths], params, free)
+
+    def _relaxed(
+        self, nets: Sequence[AbstractLayeredNetwork], params: Params, init: Equilibrium | None
+    ) -> list[Equilibrium]:
+        """The equilibria of networks that differ in their nudges alone."""
+        known = (
+            None if init is None else known_drives(init.state.known, params, init.state.layers[0], nets[0].sources())
+        )
+        setting, scene = posed(nets, params, self.schedule, self.dtype, self.over_relaxed, known)
+        start = self._start(nets[0], scene, init)
         found = relaxed(setting)(scene, start, self.tolerance, self.max_sweeps)
-        facts = Facts(*np.asarray(found.facts).tolist())
-        if not facts.softest > 0:
-            _check_strengths(net, params, start[-1])
-        state = _state(net, found)
+        drives, arrays = found.drives if known is None else known, found._replace(drives=None)
+        arrays = jax_float64().tree.map(np.asarray, arrays)
+        size, equilibria = len(scene.sources), []
+        for k, net in enumerate(nets):
+            facts = Facts(*arrays.facts[k].tolist())
+            if not facts.softest > 0:
+                _check_strengths(net, params, start[-1])
+            rows = slice(None) if net.batch_size is not None and len(nets) == 1 else slice(k * size, (k + 1) * size)
+            equilibria.append(
+                self._equilibrium(net, _part(arrays, rows, net), facts, Known(frozen(params), drives), init)
+            )
+        return equilibria
+
+    def _equilibrium(
+        self, net: AbstractLayeredNetwork, found: Relaxed, facts: Facts, known: Known, init: Equilibrium | None
+    ) -> Equilibrium:
         stats: dict[str, Any] = {"sweeps": int(facts.sweeps), "relative_residual": facts.relative}
         stats["kink_distance"] = facts.kink_distance
-        status = self._status(facts, nudged=bool(setting.readers or setting.held))
+        status = self._status(facts, nudged=bool(net.nudges or net.held))
         if init is not None:
             stats |= {"displacement": facts.displacement, "bound_changes": int(facts.bound_changes)}
             status = max(status, Status.BRANCH_JUMP) if facts.jumped else status
-        energy, residual = (np.asarray(x if state.batched else x[0]) for x in (found.energies, found.residual))
         return Equilibrium(
-            state=state,
-            energy=Estimate.exact(energy),
-            residual=residual,
+            state=_state(net, found, known),
+            energy=Estimate.exact(found.energies),
+            residual=found.residual,
             gap=None,
             status=status,
             stats=stats,
@@ -157,7 +186,10 @@ class BlockDescent(AbstractSolver):
         if net.nudges and net.architecture.readout is not None:
             raise ValueError("With a readout, the linear response is known of a network without nudges: use a stencil.")
         held = isinstance(term, ClampTerm)
-        setting, scene = posed(nudged if held else net, params, self.schedule, "float64", self.over_relaxed)
+        setting, scene = posed(
+            [nudged if held else net], params, self.schedule, "float64", self.over_relaxed,
+            known_drives(state.known, params, state.layers[0], net.sources()),
+        )  # fmt: skip
         layers = relaxing(net.architecture, state)[1:]
         at = None if held else at_outputs(net, term)
         reader = None if at is None else (at.cost, at.coordinates.nodes or ())
@@ -197,33 +229,46 @@ def _rounding(dtype: str) -> float:
 
 
 def posed(
-    net: AbstractLayeredNetwork, params: Params, schedule: str, dtype: str, over_relaxed: bool
+    nets: Sequence[AbstractLayeredNetwork], params: Params, schedule: str, dtype: str, over_relaxed: bool, drives: Any
 ) -> tuple[Setting, Scene]:
-    """What the relaxation of a network is compiled for, and its numbers."""
-    nudges, held, sources = net.nudges, net.held, net.sources()
-    terms = [at_outputs(net, term) for term, _ in nudges]
+    """What the relaxation of networks is compiled for that differ in their nudges alone, and its numbers."""
+    net = nets[0]
+    sources = net.sources() if net.batch_size is not None else net.sources()[None]
+    terms = [at_outputs(net, term) for term, _ in net.nudges]
     readers = tuple((term.cost, term.coordinates.nodes or ()) for term in terms)
-    sources = sources if net.batch_size is not None else sources[None]
-    rows, values = ((), None) if held is None else (held[0], np.reshape(held[1], (len(sources), -1)))
+    strengths = tuple(np.array([each.nudges[j][1] for each in nets]) for j in range(len(terms)))
+    rows, values = () if net.held is None else net.held[0], None
+    if rows:
+        values = np.concatenate(
+            [np.reshape(each.held[1], (len(sources), -1)) for each in nets if each.held is not None]
+        )
     architecture = net.architecture
-    setting = Setting(architecture, SCHEDULES[schedule](architecture), readers, rows, dtype, over_relaxed)
-    return setting, Scene(params, sources, tuple(beta for _, beta in nudges), tuple(t.target for t in terms), values)
+    groups = SCHEDULES[schedule](architecture)
+    setting = Setting(architecture, groups, readers, rows, dtype, len(nets), over_relaxed)
+    return setting, Scene(params, sources, strengths, tuple(t.target for t in terms), values, drives)
 
 
-def _state(net: AbstractLayeredNetwork, found: Relaxed) -> LayeredState:
-    single, architecture = net.batch_size is None, net.architecture
+def _part(found: Relaxed, rows: slice, net: AbstractLayeredNetwork) -> Relaxed:
+    """What was found of some of the samples; of a single system without a batch axis."""
 
-    def known(value: Any) -> np.ndarray:
-        return np.asarray(value[0] if single else value)
+    def part(value: np.ndarray) -> np.ndarray:
+        return value[rows] if net.batch_size is not None else value[rows][0]
 
+    return jax_float64().tree.map(part, found._replace(facts=None))  # type: ignore[no-any-return]
+
+
+def _state(net: AbstractLayeredNetwork, found: Relaxed, known: Known) -> LayeredState:
+    architecture, reaction = net.architecture, found.reaction
+    if reaction is not None:
+        reaction = np.pad(reaction, ((0, 0),) * (reaction.ndim - 1) + ((architecture.outputs[0], 0),))
     read = () if architecture.readout is None else (found.outputs,)
-    reaction = pull = None
-    if net.held is not None:
-        reaction = known(np.pad(found.reaction, ((0, 0), (architecture.outputs[0], 0))))
-    if read and net.nudges:
-        pull = known(found.signal)
-    layers = (net.sources(), *map(known, (*found.layers, *read)))
-    return LayeredState(layers, batched=not single, reaction=reaction, pull=pull)
+    return LayeredState(
+        (net.sources(), *found.layers, *read),
+        batched=net.batch_size is not None,
+        reaction=reaction,
+        pull=found.signal,
+        known=known,
+    )
 
 
 def _check_strengths(net: AbstractLayeredNetwork, params: Params, last: np.ndarray) -> None:

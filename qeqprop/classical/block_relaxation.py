@@ -18,6 +18,8 @@ from .over_relaxation import beyond
 class Relaxed(NamedTuple):
     """An equilibrium: the layers, and what is known of them.
 
+    Of all samples of the first phase, then of the second.
+
     Attributes:
         layers: 1 to L.
         outputs: what is read.
@@ -25,7 +27,9 @@ class Relaxed(NamedTuple):
         residual: norm of the forces out of balance, of every sample.
         energies: of every sample, nudges included.
         reaction: forces on the outputs that a clamp holds, 0 elsewhere; None without.
-        facts: the numbers of `Facts`, as one array: each array that leaves JAX takes as long as a sweep of a small network.
+        drives: what the inputs send, where it was not known before.
+        facts: the numbers of `Facts`, phase first, as one array: each array that leaves JAX takes as long as a sweep of a small
+            network.
     """
 
     layers: tuple[Any, ...]
@@ -34,14 +38,15 @@ class Relaxed(NamedTuple):
     residual: Any
     energies: Any
     reaction: Any
+    drives: Any
     facts: Any
 
 
 class Facts(NamedTuple):
-    """What is known of a whole batch.
+    """What is known of a whole batch, phase by phase.
 
     Attributes:
-        relative, growth, sweeps: see `Loop`.
+        relative, growth, sweeps: see `Loop`; of all phases together.
         softest: bound from below of the outputs' curvature at the start, in units of that without nudges.
         kink_distance: distance of the nearest unit from a bound (while it has not reached it: from leaving it).
         bound_changes: units that reached or left a bound since the start.
@@ -66,6 +71,9 @@ def relaxed(setting: Setting) -> Callable[..., Relaxed]:
     jnp, net = jax.numpy, setting.architecture
     inner, nudged = range(1, net.last + 1), bool(setting.readers or setting.held)
 
+    def by_phase(values: Any) -> Any:
+        return values.reshape(setting.phases, -1)
+
     def solve(scene: Scene, start: Sequence[Any], tolerance: Any, max_sweeps: Any) -> Relaxed:
         low = jax.tree.map(lambda x: jnp.asarray(x, setting.dtype), (scene, tuple(start)))
         blocks = Blocks.of(setting, *low)
@@ -80,21 +88,23 @@ def relaxed(setting: Setting) -> Callable[..., Relaxed]:
             blocks.overshoot,
         )
         # differences of nudged forces are made of these: they get all digits that there are
-        blocks, ends = Blocks.of(setting, scene, start), tuple(jnp.asarray(x, float) for x in found.layers)
+        blocks = blocks if setting.dtype == "float64" else Blocks.of(setting, scene, start)
+        ends = tuple(jnp.asarray(x, float) for x in found.layers)
         pairs = [(ends[m], blocks.layers[m]) for m in inner]
         bounds = [at_bounds(net.activations[m - 1], ends[m]) != at_bounds(net.activations[m - 1], begun)
                   for m, (_, begun) in zip(inner, pairs, strict=True)]  # fmt: skip
         displacement = sum(squares(end - begun) for end, begun in pairs)
         outputs = net.read(scene.params, ends[-1])
+        left = jumped(blocks, ends, jnp.sqrt(displacement) * found.residual) if nudged else jnp.zeros(len(ends[-1]))
         facts = Facts(
             relative=found.relative,
             growth=found.growth,
             sweeps=found.sweeps,
-            softest=blocks.softest(),
-            kink_distance=blocks.kink_distance(ends),
-            bound_changes=sum(jnp.sum(changed) for changed in bounds),
-            displacement=jnp.sqrt(jnp.sum(displacement)),
-            jumped=jnp.sum(jumped(blocks, ends, jnp.sqrt(displacement) * found.residual)) if nudged else 0,
+            softest=jnp.min(by_phase(blocks.softest()), axis=1),
+            kink_distance=jnp.min(by_phase(blocks.kink_distance(ends)), axis=1),
+            bound_changes=jnp.sum(by_phase(sum(jnp.sum(changed, axis=1) for changed in bounds)), axis=1),
+            displacement=jnp.sqrt(jnp.sum(by_phase(displacement), axis=1)),
+            jumped=jnp.sum(by_phase(left), axis=1),
         )
         return Relaxed(
             layers=ends[1:],
@@ -103,7 +113,8 @@ def relaxed(setting: Setting) -> Callable[..., Relaxed]:
             residual=jnp.asarray(found.residual, float),
             energies=net.energies(scene.params, ends, blocks.drives) + blocks.pull.costs(outputs),
             reaction=blocks.reaction(ends) if setting.held else None,
-            facts=jnp.stack([jnp.asarray(fact, float) for fact in facts]),
+            drives=blocks.drives if scene.drives is None else None,
+            facts=jnp.stack([jnp.broadcast_to(jnp.asarray(fact, float), setting.phases) for fact in facts], axis=1),
         )
 
     return jax.jit(solve)

@@ -23,6 +23,7 @@ class Setting:
         readers: costs of the nudges, with the outputs they read.
         held: outputs that a clamp holds.
         dtype: of the relaxation.
+        phases: how many that differ in their nudges alone are relaxed side by side, sample after sample of each.
         over_relaxed: whether layers go beyond their minima where that cannot raise the energy.
     """
 
@@ -31,21 +32,36 @@ class Setting:
     readers: tuple[Reader, ...] = ()
     held: tuple[int, ...] = ()
     dtype: str = "float64"
+    phases: int = 1
     over_relaxed: bool = False
 
 
 class Scene(NamedTuple):
-    """Numbers of a network at rest or not: parameters, inputs (batch first), nudges, and values of the held outputs."""
+    """Numbers of a network at rest or not.
+
+    Attributes:
+        params: theta.
+        sources: what the inputs are, batch axis first.
+        strengths: of every nudge one a phase.
+        targets: of every nudge, batch axis first; None without.
+        values: of the held outputs of all samples of all phases.
+        drives: what the inputs send, where that is known.
+    """
 
     params: Mapping[str, Any]
     sources: Any
     strengths: tuple[Any, ...] = ()
     targets: tuple[Any, ...] = ()
     values: Any = None
+    drives: Any = None
+
+    def sent(self, net: Architecture) -> Any:
+        """What the inputs send, batch axis first."""
+        return net.drives(self.params, self.sources) if self.drives is None else self.drives
 
 
 class Blocks(NamedTuple):
-    """The updates of a network's layers. `layers` are those it was made at, the inputs first."""
+    """The updates of a network's layers, of all phases. `layers` are those it was made at, the inputs first."""
 
     setting: Setting
     scene: Scene
@@ -57,15 +73,15 @@ class Blocks(NamedTuple):
 
     @classmethod
     def of(cls, setting: Setting, scene: Scene, start: Sequence[Any]) -> "Blocks":
-        net = setting.architecture
-        params, sources, strengths, targets, _ = scene
+        net, phases, jnp = setting.architecture, setting.phases, jax_float64().numpy
+        sources, drives, start, targets = copies((scene.sources, scene.sent(net), tuple(start), scene.targets), phases)
+        strengths = tuple(jnp.repeat(jnp.reshape(beta, -1), len(scene.sources)) for beta in scene.strengths)
         pull = Pull(setting.readers, strengths, targets)
         bend = 0.0
         if setting.readers and net.readout is None:
             curvature = pull.curvature(flat(start[-1])) / net.units[-1]
-            bend = jax_float64().numpy.diagonal(curvature, axis1=1, axis2=2).reshape(start[-1].shape)
-        drives = net.drives(params, sources)
-        return cls(setting, scene, (sources, *start), drives, net.stiffness(params), pull, bend)
+            bend = jnp.diagonal(curvature, axis1=1, axis2=2).reshape(start[-1].shape)
+        return cls(setting, scene, (sources, *start), drives, net.stiffness(scene.params), pull, bend)
 
     @property
     def weights(self) -> list[Any]:
@@ -125,13 +141,16 @@ class Blocks(NamedTuple):
         return own + stiffness * layers[layer] - field
 
     def softest(self) -> Any:
-        """Bound from below of the outputs' curvature at the start in units of that without nudges, by Gershgorin's circles."""
+        """Bound from below of the outputs' curvature at the start in units of that without nudges, by Gershgorin's circles.
+
+        Of every sample.
+        """
         jnp, net, last = jax_float64().numpy, self.setting.architecture, self.layers[-1]
         if not self.setting.readers or net.readout is not None or net.activations[-1].curved:
-            return jnp.ones(())
+            return jnp.ones(len(last))
         total = jnp.broadcast_to(self.weights[-1], last.shape[1:]).ravel()
         relative = self.pull.curvature(flat(last)) / net.units[-1] / jnp.sqrt(total[:, None] * total)
-        return 1 - jnp.max(jnp.abs(relative).sum(axis=-1), initial=0.0)
+        return 1 - jnp.max(jnp.abs(relative).sum(axis=-1), axis=-1, initial=0.0)
 
     def reaction(self, layers: Sequence[Any]) -> Any:
         """dE/ds of the outputs that are held, (batch, n)."""
@@ -141,13 +160,14 @@ class Blocks(NamedTuple):
         return jnp.zeros_like(slope).at[:, at].set(slope[:, at])
 
     def kink_distance(self, layers: Sequence[Any]) -> Any:
-        """How far the nearest mean of the neighbours is from a bound of its unit."""
-        jnp, least = jax_float64().numpy, jax_float64().numpy.inf
+        """How far the nearest mean of the neighbours is from a bound of its unit, in every sample."""
+        jnp = jax_float64().numpy
+        least = jnp.full(len(layers[-1]), jnp.inf)
         for layer, activation in enumerate(self.setting.architecture.activations, 1):
             field, stiffness = self.field_and_stiffness(layer, layers)
             means = (field / (activation.curvature + stiffness)).reshape(len(field), -1)
             for bound in activation.bounds(means.shape[1]):
-                least = jnp.minimum(least, jnp.min(jnp.abs(means - bound), initial=jnp.inf))
+                least = jnp.minimum(least, jnp.min(jnp.abs(means - bound), axis=1, initial=jnp.inf))
         return least
 
 
@@ -190,6 +210,18 @@ def at_bounds(activation: AbstractActivation, layer: Any) -> Any:
     units = flat(layer)
     low, high = activation.bounds(units.shape[1])
     return (units == low) | (units == high)
+
+
+def copies(tree: Any, number: int) -> Any:
+    """All arrays so many times, one after the other along the batch axis."""
+    jax = jax_float64()
+    return tree if number == 1 else jax.tree.map(lambda x: jax.numpy.concatenate([x] * number), tree)
+
+
+def side_by_side(states: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
+    """All layers of states with the same inputs, one state after the other along the batch axis."""
+    above = zip(*(state[1:] for state in states), strict=True)
+    return copies(states[0][0], len(states)), *(jax_float64().numpy.concatenate(same) for same in above)
 
 
 def flat(layer: Any) -> Any:

@@ -1,6 +1,7 @@
 """Layered networks: energies that are sums over the layers and over what joins them, relaxed layer by layer."""
 
 import abc
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,15 @@ from numpy.typing import ArrayLike
 
 from ..core import display
 from ..core.estimate import Estimate
+from ..core.joint import AbstractSummingSystem
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
-from ..core.system import AbstractSystem, Params, replaced
+from ..core.system import Params, replaced
 from .architecture import Architecture
+from .blocks import copies
 from .clamp import ClampTerm
 from .energy import Nudge, check_inputs
+from .known import Known
 from .state_cost import Coordinates, StateTerm, read_units
 
 if TYPE_CHECKING:
@@ -33,12 +37,14 @@ class LayeredState(AbstractModule):
         batched: whether the first axis is a batch axis.
         reaction: forces dE/ds on the units that a clamp holds, 0 elsewhere, of the shape of `position`; None without.
         pull: of a nudged network with a readout, the derivative of the nudges by what is read out; None without.
+        known: what the solver knows besides.
     """
 
     layers: tuple[np.ndarray, ...]
     batched: bool = eqx.field(static=True)
     reaction: np.ndarray | None = None
     pull: np.ndarray | None = None
+    known: Known | None = None
 
     _repr_html_ = display.of_state
 
@@ -64,12 +70,17 @@ class LayeredState(AbstractModule):
             raise TypeError("The state of a layered network shows `Coordinates`: use a StateCost.")
         return Estimate.exact(np.concatenate([self.read(o) for o in observables], axis=-1))
 
+    def to_storage(self) -> dict[str, Any]:
+        """All but what else is known, which can be computed again."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return own | {"known": None}
+
     def __repr__(self) -> str:
         sizes = [layer.shape[1:] if self.batched else layer.shape for layer in self.layers]
         return f"LayeredState({'-'.join('x'.join(map(str, size)) for size in sizes)})"
 
 
-class AbstractLayeredNetwork(AbstractSystem):
+class AbstractLayeredNetwork(AbstractSummingSystem):
     """A network with an `Architecture`. Units are numbered layer by layer, the inputs first; `outputs` are the last ones.
 
     Attributes:
@@ -122,9 +133,14 @@ class AbstractLayeredNetwork(AbstractSystem):
 
         A cost of a readout depends on the parameters itself: its derivative is a part of the force on a nudged state.
         """
-        layers, pull = relaxing(self.architecture, state), state.pull
-        pull = pull if pull is None or state.batched else pull[None]
-        return as_forces(compiled(self.architecture).forces(params, layers, pull), state.batched)
+        return self.summed_force(params, (state,), (1.0,))
+
+    def summed_force(self, params: Params, states: Sequence[LayeredState], weights: Sequence[float]) -> Estimate:
+        """The same, added up over states that have their inputs in common."""
+        net, batched = self.architecture, states[0].batched
+        pulls = [state.pull if state.pull is None or batched else state.pull[None] for state in states]
+        layers = tuple(relaxing(net, state) for state in states)
+        return as_forces(compiled(net).forces(params, layers, tuple(pulls), np.array(weights)), batched)
 
     def force_change(self, params: Params, state: LayeredState, changes: Sequence[Any], term: Any) -> Estimate:
         """The derivative of `param_grad` by the strength of the nudge `term`, along the changes of layers 1 to L."""
@@ -196,7 +212,8 @@ def as_forces(forces: Any, batched: bool) -> Estimate:
 class _Compiled(AbstractModule):
     """Energy and forces of an architecture; layers 0 to L, batch axis first, forces of a batch its mean.
 
-    A `pull` on what is read out makes a force on the readout's parameters.
+    Forces are added up over states that have their inputs in common, with weights. A `pull` on what is read out makes a force
+    on the readout's parameters.
     """
 
     energies: Callable[..., Any]
@@ -212,14 +229,26 @@ def compiled(net: Architecture) -> _Compiled:
     def energies(params: Any, layers: Any) -> Any:
         return net.energies(params, layers, net.drives(params, layers[0]))
 
-    def pulled(params: Any, layers: Any, pull: Any) -> Any:
-        return 0.0 if pull is None else (pull * net.read(params, layers[-1])).sum() / len(pull)
+    def pulled(params: Any, last: Any, pull: Any) -> Any:
+        return 0.0 if pull is None else (pull * net.read(params, last)).sum() / len(pull)
 
-    def total(params: Any, layers: Any, pull: Any) -> Any:
-        return energies(params, layers).mean() + pulled(params, layers, pull)
+    def total(params: Any, layers: Any) -> Any:
+        return energies(params, layers).mean()
+
+    def summed(params: Any, states: Any, pulls: Any, weights: Any) -> Any:
+        sources, number = states[0][0], len(states)
+        layers = (
+            copies(sources, number),
+            *(jax.numpy.concatenate(same) for same in zip(*(state[1:] for state in states), strict=True)),
+        )
+        sent = copies(net.drives(params, sources), number)
+        mean = net.energies(params, layers, sent).reshape(number, -1).mean(axis=1)
+        return weights @ mean + sum(
+            w * pulled(params, state[-1], pull) for w, state, pull in zip(weights, states, pulls, strict=True)
+        )
 
     def force_change(params: Any, layers: Any, changes: Any, pull: Any) -> Any:
-        moved = jax.jvp(lambda at: jax.grad(total)(params, at, None), (layers,), (changes,))[1]
-        return jax.tree.map(jax.numpy.add, moved, jax.grad(pulled)(params, layers, pull))
+        moved = jax.jvp(lambda at: jax.grad(total)(params, at), (layers,), (changes,))[1]
+        return jax.tree.map(jax.numpy.add, moved, jax.grad(pulled)(params, layers[-1], pull))
 
-    return _Compiled(*map(jax.jit, (energies, jax.grad(total), force_change)))
+    return _Compiled(*map(jax.jit, (energies, jax.grad(summed), force_change)))

@@ -11,7 +11,7 @@ Reader = tuple[Callable[[Any, Any], Any], tuple[int, ...]]
 
 
 class Pull(NamedTuple):
-    """The nudges sum_j beta_j C_j of the outputs, an array (batch, n)."""
+    """The nudges sum_j beta_j C_j of the outputs, an array (batch, n); each strength a number, or one a sample."""
 
     readers: tuple[Reader, ...]
     strengths: tuple[Any, ...]
@@ -41,7 +41,8 @@ class Pull(NamedTuple):
         total = jax.numpy.zeros((*outputs.shape, outputs.shape[1]), outputs.dtype)
         for (cost, rows), strength, target in zip(self.readers, self.strengths, self.targets, strict=True):
             over = jax.vmap(jax.hessian(cost), in_axes=(0, None if target is None else 0))
-            total = _added(total, rows, strength * over(_picked(outputs, rows), target))
+            each = jax.numpy.reshape(strength, (-1, 1, 1))
+            total = _added(total, rows, each * over(_picked(outputs, rows), target))
         return total
 
 

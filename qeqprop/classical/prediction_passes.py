@@ -12,7 +12,7 @@ from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from .architecture import Architecture
 from .block_loop import squares
-from .blocks import flat
+from .blocks import copies, flat, side_by_side
 from .output_pull import Pull, Reader
 
 ACTIVATIONS = ("tanh", "sigmoid", "hard_sigmoid", "relu", "gelu", "linear")
@@ -33,11 +33,14 @@ class Passes(AbstractModule):
 
     Attributes:
         forward: (params, inputs) -> what the inputs send, layers 1 to L of the free state.
-        activities: (params, all layers) -> energies of every sample, forces (of a batch their mean) of any activities.
+        activities: (params, all layers) -> energies of every sample, signals of any activities.
+        forces: (params, all layers of states with the same inputs, their signals, weights) -> forces (of a batch their mean),
+            added up.
     """
 
     forward: Callable[..., Any]
     activities: Callable[..., Any]
+    forces: Callable[..., Any]
 
 
 @functools.lru_cache(maxsize=64)
@@ -52,9 +55,12 @@ def passes(net: Net) -> Passes:
     def activities(params: Any, layers: Any) -> Any:
         predictions, slopes = _at(net, params, net.architecture.drives(params, layers[0]), layers)
         errors = {k: layers[k] - p for k, p in predictions.items()}
-        return _energies(errors), _forces(net, params, layers, {k: e * slopes[k] for k, e in errors.items()})
+        return _energies(errors), {k: e * slopes[k] for k, e in errors.items()}
 
-    return Passes(jax.jit(forward), jax.jit(activities))
+    def forces(params: Any, states: Any, signals: Any, weights: Any) -> Any:
+        return _forces(net, params, states, signals, weights)
+
+    return Passes(*map(jax.jit, (forward, activities, forces)))
 
 
 @functools.lru_cache(maxsize=64)
@@ -64,35 +70,36 @@ def response(net: Net, reader: Reader) -> Callable[..., Any]:
     def backward(params: Any, drives: Any, layers: Any, target: Any) -> Any:
         slopes = _at(net, params, drives, layers)[1]
         top = -_signal(Pull((reader,), (1.0,), (target,)), layers[-1])
-        return _forces(net, params, layers, _sent_back(net, params, layers, slopes, top)[1])
+        return _forces(net, params, (layers,), (_sent_back(net, params, layers, slopes, top)[1],), (1.0,))
 
     return jax_float64().jit(backward)  # type: ignore[no-any-return]
 
 
 class Settled(NamedTuple):
-    """Where the sweeps ended; arrays have their batch axis first.
+    """Where the sweeps ended: all samples of the first phase, then of the second.
 
     Attributes:
         layers: 1 to L.
-        forces: dE/dtheta, of a batch its mean.
+        signals: errors times slopes, by layer.
         energies: of every sample, nudges included.
         residual: violated stationarity of every sample.
-        facts: the numbers of `Facts`, as one array: each array that leaves JAX takes as long as a pass of a small network.
+        facts: the numbers of `Facts`, phase first, as one array: each array that leaves JAX takes as long as a pass of a small
+            network.
     """
 
     layers: Any
-    forces: Any
+    signals: Any
     energies: Any
     residual: Any
     facts: Any
 
 
 class Facts(NamedTuple):
-    """What is known of a whole batch.
+    """What is known of a whole batch, phase by phase.
 
     Attributes:
         relative: violated stationarity in units of the nudging force, the largest of the batch.
-        sweeps: how many.
+        sweeps: how many, of all phases together.
         displacement: from the start.
         softest: bound from below, by Gershgorin's circles, of the curvature 1 + beta d2C/ds2 by the outputs at the start.
         finite: 1 where all activities are.
@@ -106,18 +113,24 @@ class Facts(NamedTuple):
 
 
 @functools.lru_cache(maxsize=64)
-def sweeps(net: Net, readers: tuple[Reader, ...]) -> Callable[..., Settled]:
+def sweeps(net: Net, readers: tuple[Reader, ...], phases: int) -> Callable[..., Settled]:
     """The compiled loop of sweeps under the nudges beta_j C_j: backwards the errors, forwards the activities.
 
-    A function of (params, what the inputs send, all layers to start from, strengths, targets, tolerance, most sweeps).
+    A function of (params, what the inputs send, all layers to start from, strengths of every phase, targets, tolerance, most
+    sweeps).
     """
     jax = jax_float64()
     jnp = jax.numpy
 
+    def by_phase(values: Any) -> Any:
+        return values.reshape(phases, -1)
+
     def settle(
         params: Any, drives: Any, start: Any, strengths: Any, targets: Any, tolerance: Any, most: Any
     ) -> Settled:
-        pull = Pull(readers, strengths, targets)
+        size = len(start[0])
+        drives, start, targets = copies((drives, start, targets), phases)
+        pull = Pull(readers, tuple(jnp.repeat(beta, size) for beta in strengths), targets)
         inner = range(1, len(start))
 
         def unsettled(at: Any) -> Any:
@@ -140,21 +153,21 @@ def sweeps(net: Net, readers: tuple[Reader, ...]) -> Callable[..., Settled]:
         errors, _ = _sent_back(net, params, start, _at(net, params, drives, start)[1], -force)
         layers, errors, slopes, _, violated, scale, count = jax.lax.while_loop(unsettled, sweep, look(errors, 1))
         bare = _energies(errors)
-        moved = sum(jnp.sum((a - b) ** 2) for a, b in zip(layers, start, strict=True))
-        bend = pull.curvature(flat(start[-1]))
+        moved = sum(squares(a - b) for a, b in zip(layers[1:], start[1:], strict=True))
+        bend = jnp.abs(pull.curvature(flat(start[-1]))).sum(axis=-1)
         facts = Facts(
-            relative=jnp.max(violated / jnp.maximum(scale, 1e-300)),
+            relative=jnp.max(by_phase(violated / jnp.maximum(scale, 1e-300)), axis=1),
             sweeps=count,
-            displacement=jnp.sqrt(moved),
-            softest=1 - jnp.max(jnp.abs(bend).sum(axis=-1), initial=0.0),
-            finite=jnp.all(jnp.isfinite(violated) & jnp.isfinite(bare)),
+            displacement=jnp.sqrt(jnp.sum(by_phase(moved), axis=1)),
+            softest=1 - jnp.max(by_phase(bend), axis=1, initial=0.0),
+            finite=jnp.all(by_phase(jnp.isfinite(violated) & jnp.isfinite(bare)), axis=1),
         )
         return Settled(
             layers=layers[1:],
-            forces=_forces(net, params, layers, {k: errors[k] * slopes[k] for k in inner}),
+            signals={k: errors[k] * slopes[k] for k in inner},
             energies=bare + pull.costs(flat(layers[-1])),
             residual=violated,
-            facts=jnp.stack([jnp.asarray(fact, float) for fact in facts]),
+            facts=jnp.stack([jnp.broadcast_to(jnp.asarray(fact, float), phases) for fact in facts], axis=1),
         )
 
     return jax.jit(settle)
@@ -208,15 +221,22 @@ def _wanted(net: Net, params: Any, layers: Sequence[Any], signals: Mapping[int, 
     return {last: top} | {k: net.architecture.returned(params, layers[k], signals, k) for k in range(1, last)}
 
 
-def _forces(net: Net, params: Any, layers: Sequence[Any], signals: Mapping[int, Any]) -> Any:
-    """dE/dtheta at fixed activities, minus signals times what arrives there by the parameters: the mean over the batch."""
+def _forces(net: Net, params: Any, states: Sequence[Any], signals: Sequence[Any], weights: Any) -> Any:
+    """dE/dtheta at fixed activities, minus signals times what arrives there by the parameters: the mean over the batch.
+
+    Added up over states with the same inputs, with weights, before the inputs are multiplied.
+    """
+    jnp, number, size = jax_float64().numpy, len(states), len(states[0][0])
+    layers = side_by_side(states)
+    parts = jnp.repeat(jnp.asarray(weights) / -size, size)
 
     def arriving(at: Any) -> Any:
-        drives = net.architecture.drives(at, layers[0])
-        return {k: net.architecture.arriving(at, layers, drives, k) for k in signals}
+        drives = copies(net.architecture.drives(at, states[0][0]), number)
+        return {k: net.architecture.arriving(at, layers, drives, k) for k in signals[0]}
 
     back = jax_float64().vjp(arriving, dict(params))[1]
-    return back({k: signal * (-1.0 / len(signal)) for k, signal in signals.items()})[0]
+    joined = {k: jnp.concatenate([signal[k] for signal in signals]) for k in signals[0]}
+    return back({k: s * parts.reshape(-1, *[1] * (s.ndim - 1)) for k, s in joined.items()})[0]
 
 
 def _energies(errors: Mapping[int, Any]) -> Any:

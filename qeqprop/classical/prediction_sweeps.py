@@ -5,7 +5,7 @@ sweep sets the activities that are wrong by these errors. Where neither changes 
 move by beta, so that each pair of sweeps gains a factor of beta, times how strongly the outputs depend on the layers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -13,22 +13,19 @@ import numpy as np
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
+from ..core.joint import AbstractJointSolver
+from ..core.precision import jax_float64
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
+from .known import Known, frozen, known_drives
 from .layered import as_forces, at_outputs
 from .prediction_passes import Facts, passes, response, sweeps
-from .predictive_coding import (
-    Known,
-    LayeredActivities,
-    PredictiveCodingNetwork,
-    frozen,
-    with_batch_axis,
-)
+from .predictive_coding import LayeredActivities, PredictiveCodingNetwork, with_batch_axis
 
 
-class PredictionSweeps(AbstractSolver):
+class PredictionSweeps(AbstractJointSolver):
     """Equilibria of a `PredictiveCodingNetwork`, a whole batch at once.
 
     The linear response is the backward pass of backpropagation. `stats` of nudged states: `sweeps`, pairs of a backward and
@@ -70,27 +67,49 @@ class PredictionSweeps(AbstractSolver):
     ) -> Equilibrium:
         """The forward pass; with nudges, the state at rest that it (or `init`) leads to."""
         net = _checked(system)
-        inputs = net.inputs if net.batch_size is not None else net.inputs[None]
-        if init is None or not net.nudges:
+        if net.nudges:
+            return self._settled([net], params, init)[0]
+        inputs = _inputs(net)
+        drives, above = passes(net.net).forward(params, inputs)
+        nothing = np.zeros(len(inputs))
+        state = _state(net, above, Known(frozen(params), drives))
+        status = Status.OK if all(np.all(np.isfinite(layer)) for layer in state.layers) else Status.NOT_FINITE
+        return _equilibrium(net, state, nothing, nothing, status, {})
+
+    def solve_nudged(
+        self, system: AbstractSystem, params: Params, term: Any, strengths: Sequence[float], free: Equilibrium
+    ) -> list[Equilibrium]:
+        """The states at rest under these nudges that the free one leads to, by the same sweeps."""
+        net = _checked(system)
+        return self._settled([net.nudged(term, beta) for beta in strengths], params, free)
+
+    def _settled(
+        self, nets: Sequence[PredictiveCodingNetwork], params: Params, init: Equilibrium | None
+    ) -> list[Equilibrium]:
+        """The equilibria of networks that differ in their nudges alone."""
+        net, inputs = nets[0], _inputs(nets[0])
+        if init is None:
             drives, above = passes(net.net).forward(params, inputs)
             layers = (inputs, *above)
         else:
             drives, layers = _drives(net, params, inputs, init), _layers(net, init, inputs)
-        if not net.nudges:
-            nothing = np.zeros(len(inputs))
-            state = _state(net, params, drives, layers[1:], None)
-            status = Status.OK if all(np.all(np.isfinite(layer)) for layer in state.layers) else Status.NOT_FINITE
-            return _equilibrium(net, state, nothing, nothing, status, {})
-        readers, strengths, targets = _nudges(net)
-        found = sweeps(net.net, readers)(params, drives, layers, strengths, targets, self.tolerance, self.max_sweeps)
-        facts = Facts(*np.asarray(found.facts).tolist())
-        if not facts.softest > 0:
-            _check_strengths(net, np.reshape(layers[-1], (len(inputs), -1)))
-        stats: dict[str, Any] = {"sweeps": int(facts.sweeps), "relative_residual": facts.relative}
-        if init is not None:
-            stats["displacement"] = facts.displacement
-        state, status = _state(net, params, drives, found.layers, found.forces), self._status(facts)
-        return _equilibrium(net, state, np.asarray(found.energies), np.asarray(found.residual), status, stats)
+        readers, strengths, targets = _nudges(nets)
+        settle = sweeps(net.net, readers, len(nets))
+        found = settle(params, drives, layers, strengths, targets, self.tolerance, self.max_sweeps)
+        arrays, known, equilibria = jax_float64().tree.map(np.asarray, found), frozen(params), []
+        for k, each in enumerate(nets):
+            facts = Facts(*arrays.facts[k].tolist())
+            if not facts.softest > 0:
+                _check_strengths(each, np.reshape(layers[-1], (len(inputs), -1)))
+            stats: dict[str, Any] = {"sweeps": int(facts.sweeps), "relative_residual": facts.relative}
+            if init is not None:
+                stats["displacement"] = facts.displacement
+            rows = slice(k * len(inputs), (k + 1) * len(inputs))
+            signals = {layer: signal[rows] for layer, signal in arrays.signals.items()}
+            state = _state(each, [layer[rows] for layer in arrays.layers], Known(known, drives, signals))
+            of_samples = arrays.energies[rows], arrays.residual[rows]
+            equilibria.append(_equilibrium(each, state, *of_samples, self._status(facts), stats))
+        return equilibria
 
     def _status(self, facts: Facts) -> Status:
         if facts.finite and facts.relative <= self.tolerance:
@@ -104,7 +123,7 @@ class PredictionSweeps(AbstractSolver):
         net = _checked(system)
         if net.nudges:
             raise ValueError("The linear response is known of a network without nudges: use a stencil.")
-        (reader,), _, (target,) = _nudges(net.nudged(term, 1.0))
+        (reader,), _, (target,) = _nudges([net.nudged(term, 1.0)])
         inputs = with_batch_axis(equilibrium.state)[0]
         layers, drives = _layers(net, equilibrium, inputs), _drives(net, params, inputs, equilibrium)
         forces = response(net.net, reader)(params, drives, layers, target)
@@ -132,12 +151,15 @@ def _checked(system: AbstractSystem) -> PredictiveCodingNetwork:
     return system
 
 
+def _inputs(net: PredictiveCodingNetwork) -> np.ndarray:
+    """The inputs, batch axis first."""
+    return net.inputs if net.batch_size is not None else net.inputs[None]
+
+
 def _drives(net: PredictiveCodingNetwork, params: Params, inputs: Any, init: Equilibrium) -> Any:
     """What the inputs send, where `init` knows it from there."""
-    known, begun = init.state.known, with_batch_axis(init.state)[0]
-    if known is not None and known.belongs_to(params) and (begun is inputs or np.array_equal(begun, inputs)):
-        return known.drives
-    return passes(net.net).forward(params, inputs)[0]
+    known = known_drives(init.state.known, params, with_batch_axis(init.state)[0], inputs)
+    return passes(net.net).forward(params, inputs)[0] if known is None else known
 
 
 def _layers(net: PredictiveCodingNetwork, init: Equilibrium, inputs: Any) -> tuple[Any, ...]:
@@ -149,10 +171,10 @@ def _layers(net: PredictiveCodingNetwork, init: Equilibrium, inputs: Any) -> tup
     return inputs, *above
 
 
-def _state(net: PredictiveCodingNetwork, params: Params, drives: Any, above: Any, forces: Any) -> LayeredActivities:
+def _state(net: PredictiveCodingNetwork, above: Sequence[Any], known: Known) -> LayeredActivities:
     batched = net.batch_size is not None
     layers = [np.asarray(layer if batched else layer[0]) for layer in above]
-    return LayeredActivities((net.inputs, *layers), batched, Known(frozen(params), drives, forces))
+    return LayeredActivities((net.inputs, *layers), batched, known)
 
 
 def _equilibrium(
@@ -170,11 +192,12 @@ def _equilibrium(
     )
 
 
-def _nudges(net: PredictiveCodingNetwork) -> tuple[Any, Any, Any]:
-    """Costs with the rows they read, strengths and targets."""
-    terms = [at_outputs(net, term) for term, _ in net.nudges]
+def _nudges(nets: Sequence[PredictiveCodingNetwork]) -> tuple[Any, Any, Any]:
+    """Costs with the rows they read, their strengths in every one of the networks, and their targets."""
+    terms = [at_outputs(nets[0], term) for term, _ in nets[0].nudges]
     readers = tuple((term.cost, term.coordinates.nodes or ()) for term in terms)
-    return readers, tuple(beta for _, beta in net.nudges), tuple(term.target for term in terms)
+    strengths = tuple(np.array([net.nudges[j][1] for net in nets]) for j in range(len(terms)))
+    return readers, strengths, tuple(term.target for term in terms)
 
 
 def _check_strengths(net: PredictiveCodingNetwork, outputs: np.ndarray) -> None:

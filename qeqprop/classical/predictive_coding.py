@@ -1,7 +1,7 @@
 """Predictive coding networks: every layer predicts the next one, and its energy is the squared error of the predictions."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import numpy as np
@@ -9,44 +9,21 @@ from numpy.typing import ArrayLike
 
 from ..core import display
 from ..core.estimate import Estimate, zeros
+from ..core.joint import AbstractSummingSystem
 from ..core.module import AbstractModule
-from ..core.system import AbstractSystem, Params, replaced, unchangeable
+from ..core.system import Params, replaced
 from .activations import Interval
 from .architecture import Architecture, layer_shape
 from .convolution import Convolution
 from .energy import Nudge, check_inputs
 from .interactions import AbstractInteraction, Dense, check_links
+from .known import Known
 from .layered import as_forces
 from .prediction_passes import ACTIVATIONS, Net, passes
 from .state_cost import Coordinates, StateTerm, read_units
 
 if TYPE_CHECKING:
     from .prediction_sweeps import PredictionSweeps
-
-
-class Known(NamedTuple):
-    """What a solver computed at some parameters, and would be dear to compute again.
-
-    Attributes:
-        params: these, `frozen`.
-        drives: what the inputs send into the layers, by interaction.
-        forces: dE/dtheta, of a batch its mean. None in a free state, where nothing is wrong and all of them are 0.
-    """
-
-    params: Params
-    drives: Any
-    forces: Params | None
-
-    def belongs_to(self, params: Params) -> bool:
-        """Whether `params` are those at which it was computed."""
-        return all(
-            value is self.params[name] or np.array_equal(value, self.params[name]) for name, value in params.items()
-        )
-
-
-def frozen(params: Params) -> Params:
-    """The parameters themselves where nobody can change them any more, else copies."""
-    return {name: value if unchangeable(value) else value.copy() for name, value in params.items()}
 
 
 class LayeredActivities(AbstractModule):
@@ -98,7 +75,7 @@ class LayeredActivities(AbstractModule):
         return f"LayeredActivities({'-'.join('x'.join(map(str, size)) for size in sizes)})"
 
 
-class PredictiveCodingNetwork(AbstractSystem):
+class PredictiveCodingNetwork(AbstractSummingSystem):
     r"""Layers of units, each predicted by the layer before:
 
     .. math:: E = \tfrac12 \sum_l \Big\| s_l - f_l\Big(b_l + \sum_k W_{kl} \star s_k\Big) \Big\|^2 ,
@@ -200,14 +177,23 @@ class PredictiveCodingNetwork(AbstractSystem):
 
     def param_grad(self, params: Params, state: LayeredActivities) -> Estimate:
         """dE/dW = -s_{l-1} (error * slope)_l; of a batch its mean already, on a leading axis of length 1."""
-        known, lead = state.known, (1,) if state.batched else ()
-        if known is None or not known.belongs_to(params):
-            forces = passes(self.net).activities(params, with_batch_axis(state))[1]
-        elif known.forces is None:
+        return self.summed_force(params, (state,), (1.0,))
+
+    def summed_force(self, params: Params, states: Sequence[LayeredActivities], weights: Sequence[float]) -> Estimate:
+        """The same, added up over states that have their inputs in common."""
+        known = [self._signals(params, state) for state in states]
+        wrong = [(with_batch_axis(s), k, w) for s, k, w in zip(states, known, weights, strict=True) if k is not None]
+        if not wrong:
+            lead = (1,) if states[0].batched else ()
             return Estimate.exact({name: zeros((*lead, *shape)) for name, shape in self.param_shapes.items()})
-        else:
-            forces = known.forces
-        return as_forces(forces, state.batched)
+        layers, signals, used = zip(*wrong, strict=True)
+        return as_forces(passes(self.net).forces(params, layers, signals, np.array(used)), states[0].batched)
+
+    def _signals(self, params: Params, state: LayeredActivities) -> Any:
+        """Errors times slopes by layer, batch axis first; none of a free state, where all of them are 0."""
+        if state.known is not None and state.known.belongs_to(params):
+            return state.known.signals
+        return passes(self.net).activities(params, with_batch_axis(state))[1]
 
     def nudged(self, term: Any, strength: complex) -> "PredictiveCodingNetwork":
         """The network with energy E + strength * term."""

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import display
+from .deferred import Deferred, Evaluated
 from .estimate import Estimate, batch_mean, format_uncertain, zeros_like
+from .joint import AbstractJointSolver, Forces
 from .module import AbstractModule
 from .nudge import AbstractNudge, WeightedObservables, check_nudge
 from .randomness import branch
@@ -20,7 +22,7 @@ from .scheme import AbstractScheme, LinearResponse, Stencil
 from .solver import AbstractSolver, Equilibrium, Response, check_init, describe, prepare, samples_of
 from .status import AccuracyWarning, EquilibriumError, NudgeWarning, Status
 from .system import AbstractSystem, Params
-from .truncation import combine_phases, truncation_error
+from .truncation import truncation_error
 from .used import note
 
 LARGE_NUDGE, NUDGE_TOO_LARGE = 0.1, 0.5
@@ -35,8 +37,9 @@ class EPGradient(AbstractModule):
         losses: the cost of every sample; of a single system a scalar.
         grad: dict like `params`: the gradient of the loss (mean over the batch).
         stderr: dict like `params`: statistical error, 0 for exact solvers.
-        truncation: dict like `params`: estimated error of the difference quotient in beta. `LinearResponse` has none; there
-            it is the systematic error of an approximate state, 0 for all solvers but variational Monte Carlo.
+        truncation: dict like `params`: estimated error of the difference quotient in beta, worked out when it is first read.
+            `LinearResponse` has none; there it is the systematic error of an approximate state, 0 for all solvers but
+            variational Monte Carlo.
         residual: what the solver's residual may add to any gradient component of a unit-norm force.
         nudge_ratio: largest beta*||C||/gap; None where no gap is known.
         scheme, solver: what was used.
@@ -88,6 +91,9 @@ class EPGradient(AbstractModule):
                 norm = float(np.linalg.norm(grad))
                 rows.append(f"  ... {len(indices) - most} more of {name}, norm {norm:.6g}")
         return rows
+
+
+EPGradient.truncation = Evaluated("truncation")  # type: ignore[assignment]  # a dataclass would take it for a default
 
 
 class Problem(NamedTuple):
@@ -195,24 +201,25 @@ def differentiate(problem: Problem, scheme: AbstractScheme, free: Equilibrium, t
 
 
 def _by_stencil(problem: Problem, stencil: Stencil, free: Equilibrium, term: WeightedObservables) -> EPGradient:
-    system, params, nudge, target, solver, key = problem
-    phases: dict[complex, Equilibrium] = {0.0: free}
-    for i, strength in enumerate(b for b in stencil.strengths if b != 0):
-        start = solver.extrapolate(phases, strength)
-        phases[strength] = solver.solve(system.nudged(term, strength), params, init=start, key=branch(key, i + 1))
-    forces = {b: system.param_grad(params, phase.state) for b, phase in phases.items()}
-    grad = combine_phases(stencil, stencil.weights, forces)
+    system, params, nudge, target, solver, _ = problem
+    phases = {0.0: free} | _nudged_phases(problem, stencil, free, term)
+    forces = Forces(system, params, phases)
+    grad = forces.summed(stencil, stencil.weights)
     grad = grad if system.batch_size is None else batch_mean(grad)
-    costs = {b: term.expect(phase.state) for b, phase in phases.items()}
     ratio = nudge_ratio(stencil, free, term)
     amplified = sum(
         abs(w) * force_error(phases[b], free) for b, w in zip(stencil.strengths, stencil.weights, strict=True)
     )
+
+    def truncation() -> dict[str, np.ndarray]:
+        costs = {b: term.expect(phase.state) for b, phase in phases.items()}
+        return truncation_error(stencil, grad.mean, forces, phases, costs)
+
     return EPGradient(
         *mean_loss(nudge.cost(free.state, target)),
         grad=grad.mean,
         stderr=grad.stderr,
-        truncation=truncation_error(stencil, grad.mean, forces, phases, costs),
+        truncation=Deferred(truncation),  # type: ignore[arg-type]
         residual=float(amplified),
         nudge_ratio=ratio,
         scheme=stencil,
@@ -221,6 +228,23 @@ def _by_stencil(problem: Problem, stencil: Stencil, free: Equilibrium, term: Wei
         nudged=tuple((b, phase) for b, phase in phases.items() if b != 0),
         status=max([*(phase.status for phase in phases.values()), nudge_status(ratio)]),
     )
+
+
+def _nudged_phases(
+    problem: Problem, stencil: Stencil, free: Equilibrium, term: WeightedObservables
+) -> dict[complex, Equilibrium]:
+    """The equilibria at the strengths of a stencil that are not 0, in their order."""
+    system, params, _, _, solver, key = problem
+    strengths = [b for b in stencil.strengths if b != 0]
+    if isinstance(solver, AbstractJointSolver) and not stencil.is_complex:
+        found = solver.solve_nudged(system, params, term, [complex(b).real for b in strengths], free)
+        return dict(zip(strengths, found, strict=True))
+    phases: dict[complex, Equilibrium] = {0.0: free}
+    for i, strength in enumerate(strengths):
+        start = solver.extrapolate(phases, strength)
+        phases[strength] = solver.solve(system.nudged(term, strength), params, init=start, key=branch(key, i + 1))
+    del phases[0.0]
+    return phases
 
 
 def _by_response(problem: Problem, scheme: LinearResponse, free: Equilibrium, term: WeightedObservables) -> EPGradient:

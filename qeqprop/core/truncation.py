@@ -19,11 +19,12 @@ Both are estimates and no bounds. Over the systems of the tests the reported err
 the third is not, as in the echoes of motions: three forces cannot tell.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from .estimate import Estimate, batch_mean, combine, is_zero
+from .estimate import Estimate, batch_mean, is_zero
+from .joint import Forces
 from .scheme import Stencil
 from .solver import Equilibrium
 
@@ -34,7 +35,7 @@ HUGE = 1e30
 def truncation_error(
     stencil: Stencil,
     grad: Mapping[str, np.ndarray],
-    forces: Mapping[complex, Estimate],
+    forces: Forces,
     phases: Mapping[complex, Equilibrium],
     costs: Mapping[complex, Estimate],
 ) -> dict[str, np.ndarray]:
@@ -43,13 +44,13 @@ def truncation_error(
     Args:
         stencil: the formula.
         grad: its result; of a batched system the mean over the batch.
-        forces: F(b) of every phase.
+        forces: those of every phase.
         phases: the equilibria, for their energies.
         costs: <C>_b of every phase.
     """
     if stencil.embedded is None:
         return {name: np.full_like(value, np.nan) for name, value in grad.items()}
-    step = combine_phases(stencil, tuple(w - v for w, v in zip(stencil.weights, stencil.embedded, strict=True)), forces)
+    step = forces.summed(stencil, tuple(w - v for w, v in zip(stencil.weights, stencil.embedded, strict=True)))
     step = batch_mean(step) if np.ndim(next(iter(phases.values())).energy.mean) else step
     change, noise = step.mean, step.stderr
     # what two standard errors explain is no truncation: the standard error of the gradient covers it
@@ -73,12 +74,6 @@ def _joined(own: np.ndarray, straight: float, thermodynamic: float, grad: np.nda
     """max(sqrt(own^2 + (straight grad)^2), thermodynamic |grad|), by squares: of large arrays memory is what costs time."""
     squares = np.square(grad)
     return np.sqrt(np.maximum(np.square(own) + straight**2 * squares, thermodynamic**2 * squares))
-
-
-def combine_phases(stencil: Stencil, weights: Sequence[complex], forces: Mapping[complex, Estimate]) -> Estimate:
-    """Re sum_j w_j F(b_j) over the strengths of the stencil; phases without weight are left out, with their noise."""
-    used = [(w, forces[b]) for b, w in zip(stencil.strengths, weights, strict=True) if w != 0]
-    return combine(*zip(*used, strict=True))
 
 
 def _norm(tree: Mapping[str, np.ndarray]) -> float:
@@ -117,8 +112,9 @@ def _straighter(relative: float, of_cost: float, thermodynamic: float) -> float:
 
 def _relative_difference(stencil: Stencil, costs: Mapping[complex, Estimate]) -> float:
     """|G - G'| / |G| of the cost's own response, summed over a batch."""
+    means = [np.asarray(costs[b].mean) for b in stencil.strengths]
     ours, theirs = (
-        np.asarray(combine_phases(stencil, weights or stencil.weights, costs).mean)
+        sum(w * mean for w, mean in zip(weights or stencil.weights, means, strict=True)).real
         for weights in (stencil.weights, stencil.embedded)
     )
     return float(np.sum(np.abs(ours - theirs)) / max(np.sum(np.abs(ours)), 1e-300))
