@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -83,9 +84,7 @@ class AbstractSystem(AbstractModule):
             raise ValueError(f"Argument `params` must have the names {list(shapes)}, but also has {unknown}.")
         checked = {name: real_array(params[name], name, shape) for name, shape in shapes.items()}
         self._check_domain(checked)
-        for value in checked.values():  # what is known of a state at these parameters stays true
-            value.flags.writeable = False
-        return checked
+        return {name: sealed(value) for name, value in checked.items()}  # what is known of a state at them stays true
 
     def _check_domain(self, params: Params) -> None:
         """Raise ValueError for numbers that the system cannot have, e.g. negative conductances."""
@@ -101,7 +100,34 @@ def replaced(module: Any, **changes: Any) -> Any:
 
 def unchangeable(array: np.ndarray) -> bool:
     """Whether nobody can change the numbers of an array, so that it may be kept without a copy."""
-    return not array.flags.writeable and not isinstance(array.base, np.ndarray)
+    base = array.base
+    return not array.flags.writeable and (not isinstance(base, np.ndarray) or unchangeable(base))
+
+
+ALIGNMENT = 64
+"""Bytes. JAX takes arrays that begin at a multiple of it as they are, and copies others at every call."""
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: Any = np.float64) -> np.ndarray:
+    """Memory for an array that JAX need not copy.
+
+    Example:
+        >>> int(aligned_empty((3, 5)).ctypes.data % ALIGNMENT)
+        0
+    """
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + size].view(kind).reshape(shape)
+
+
+def sealed(own: np.ndarray) -> np.ndarray:
+    """An array that nobody else has, made unchangeable with the memory it lies in."""
+    own.flags.writeable = False
+    if isinstance(own.base, np.ndarray):
+        own.base.flags.writeable = False
+    return own
 
 
 def real_array(value: ArrayLike, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
@@ -117,7 +143,9 @@ def real_array(value: ArrayLike, name: str, shape: tuple[int, ...] | None = None
     if array.dtype.kind not in "fiu":
         raise TypeError(f"Argument `{name}` must hold real numbers, but has dtype {array.dtype}.")
     if array.dtype != np.float64 or not unchangeable(array):
-        array = array.astype(np.float64)
+        copy = aligned_empty(array.shape)
+        copy[...] = array
+        array = copy
     if shape is not None and array.shape != shape:
         raise ValueError(f"Argument `{name}` must have shape {shape}, but has shape {array.shape}.")
     if not np.all(np.isfinite(array)):

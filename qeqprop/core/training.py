@@ -20,7 +20,7 @@ from .randomness import branch
 from .scheme import AbstractScheme
 from .solver import AbstractSolver, Equilibrium, prepare
 from .status import EquilibriumError, Status
-from .system import AbstractSystem, Params
+from .system import AbstractSystem, Params, aligned_empty, sealed
 
 
 class Memory(NamedTuple):
@@ -103,8 +103,9 @@ def fit(
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"Argument `optimizer` must be one of optax, such as optax.adam(0.01), but is {optimizer!r}.")
     optimizer = _default_optimizer() if optimizer is None else optimizer
-    update = _compiled_update(optimizer)
-    memory = Memory(optimizer.init({name: value for name, value in current.items() if name not in frozen}))
+    # what a checkpoint may have to write at any moment must not be given away
+    update = _compiled_update(optimizer, reuse=checkpoint is None)
+    memory = Memory(_owned(optimizer.init({name: value for name, value in current.items() if name not in frozen})))
 
     def step(
         current: Params, memory: Memory, batch: Any, goal: Any, key: Any
@@ -143,15 +144,24 @@ def _default_optimizer() -> Any:
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled_update(optimizer: Any) -> Callable[..., Any]:
-    """(gradient, state of the optimizer, parameters) -> new parameters and state, compiled once."""
+def _compiled_update(optimizer: Any, reuse: bool) -> Callable[..., Any]:
+    """(gradient, state of the optimizer, parameters) -> new parameters and state, compiled once.
+
+    With `reuse` the new state may take the memory of the old one, which is gone then: fresh memory takes as long as the update.
+    """
     import optax
 
     def update(grad: Any, moments: Any, trained: Any) -> Any:
         updates, moments = optimizer.update(grad, moments, trained)
         return optax.apply_updates(trained, updates), moments
 
-    return jax_float64().jit(update)  # type: ignore[no-any-return]
+    return jax_float64().jit(update, donate_argnums=(1,) if reuse else ())  # type: ignore[no-any-return]
+
+
+def _owned(state: Any) -> Any:
+    """The state of an optimizer with arrays that belong to nothing else."""
+    jax = jax_float64()
+    return jax.tree.map(lambda x: jax.numpy.array(x) if isinstance(x, np.ndarray | jax.Array) else x, state)
 
 
 def run_epochs(
@@ -267,10 +277,11 @@ def _batches(n_samples: int | None, batch_size: int | None, rng: np.random.Gener
 
 def _rows(part: np.ndarray, rows: Any) -> Any:
     """Some rows, in an array that nobody changes and that needs no further copy."""
-    batch = part[rows]
-    if isinstance(batch, np.ndarray) and batch.flags.owndata:
-        batch.flags.writeable = False
-    return batch
+    if not isinstance(rows, np.ndarray) or part.dtype == object:
+        return part[rows]
+    batch = aligned_empty((len(rows), *part.shape[1:]), part.dtype)
+    np.take(part, rows, axis=0, out=batch, mode="clip")  # in range they are; other modes take it through a buffer
+    return sealed(batch)
 
 
 def check_training(

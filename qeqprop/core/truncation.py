@@ -72,8 +72,12 @@ def _beyond_noise(change: np.ndarray, noise: np.ndarray) -> np.ndarray:
 
 def _joined(own: np.ndarray, straight: float, thermodynamic: float, grad: np.ndarray) -> np.ndarray:
     """max(sqrt(own^2 + (straight grad)^2), thermodynamic |grad|), by squares: of large arrays memory is what costs time."""
-    squares = np.square(grad)
-    return np.sqrt(np.maximum(np.square(own) + straight**2 * squares, thermodynamic**2 * squares))
+    result, squares = (np.asarray(np.square(value)) for value in (own, grad))
+    least = thermodynamic**2 * squares
+    squares *= straight**2
+    result += squares
+    np.maximum(result, least, out=result)
+    return np.asarray(np.sqrt(result, out=result))
 
 
 def _norm(tree: Mapping[str, np.ndarray]) -> float:
