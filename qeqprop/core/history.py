@@ -101,7 +101,7 @@ class Records:
 
     def step(self, out: Any, grad: Params) -> None:
         self.loss.append(float(out.loss))
-        self.grad_norm.append(float(np.sqrt(sum(np.vdot(value, value) for value in grad.values()))))
+        self.grad_norm.append(float(np.sqrt(sum(np.sum(value**2) for value in grad.values()))))
         self.counts[str(out.status)] = self.counts.get(str(out.status), 0) + 1
 
     def validate(self, scores: Scores) -> None:
