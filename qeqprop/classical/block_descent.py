@@ -15,7 +15,6 @@ import numpy as np
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.joint import AbstractJointSolver
-from ..core.precision import jax_float64
 from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import Equilibrium, Response
 from ..core.status import Status
@@ -120,17 +119,15 @@ class BlockDescent(AbstractJointSolver):
         setting, scene = posed(nets, params, self.schedule, self.dtype, self.over_relaxed, known)
         start = self._start(nets[0], scene, init)
         found = relaxed(setting)(scene, start, self.tolerance, self.max_sweeps)
-        drives, arrays = found.drives if known is None else known, found._replace(drives=None)
-        arrays = jax_float64().tree.map(np.asarray, arrays)
+        drives, arrays = found.drives if known is None else known, found._replace(drives=None).mapped(np.asarray)
         size, equilibria = len(scene.sources), []
         for k, net in enumerate(nets):
             facts = Facts(*arrays.facts[k].tolist())
             if not facts.softest > 0:
                 _check_strengths(net, params, start[-1])
-            rows = slice(None) if net.batch_size is not None and len(nets) == 1 else slice(k * size, (k + 1) * size)
-            equilibria.append(
-                self._equilibrium(net, _part(arrays, rows, net), facts, Known(frozen(params), drives), init)
-            )
+            rows = k if net.batch_size is None else slice(k * size, (k + 1) * size)
+            part = arrays._replace(facts=None).mapped(lambda x, rows=rows: x[rows])  # type: ignore[misc]
+            equilibria.append(self._equilibrium(net, part, facts, Known(frozen(params), drives), init))
         return equilibria
 
     def _equilibrium(
@@ -144,8 +141,8 @@ class BlockDescent(AbstractJointSolver):
             status = max(status, Status.BRANCH_JUMP) if facts.jumped else status
         return Equilibrium(
             state=_state(net, found, known),
-            energy=Estimate.exact(found.energies),
-            residual=found.residual,
+            energy=Estimate.exact(np.asarray(found.energies)),
+            residual=np.asarray(found.residual),
             gap=None,
             status=status,
             stats=stats,
@@ -246,15 +243,6 @@ def posed(
     groups = SCHEDULES[schedule](architecture)
     setting = Setting(architecture, groups, readers, rows, dtype, len(nets), over_relaxed)
     return setting, Scene(params, sources, strengths, tuple(t.target for t in terms), values, drives)
-
-
-def _part(found: Relaxed, rows: slice, net: AbstractLayeredNetwork) -> Relaxed:
-    """What was found of some of the samples; of a single system without a batch axis."""
-
-    def part(value: np.ndarray) -> np.ndarray:
-        return value[rows] if net.batch_size is not None else value[rows][0]
-
-    return jax_float64().tree.map(part, found._replace(facts=None))  # type: ignore[no-any-return]
 
 
 def _state(net: AbstractLayeredNetwork, found: Relaxed, known: Known) -> LayeredState:

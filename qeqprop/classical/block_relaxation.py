@@ -22,7 +22,7 @@ class Relaxed(NamedTuple):
 
     Attributes:
         layers: 1 to L.
-        outputs: what is read.
+        outputs: what a readout reads; None without.
         signal: of a nudged network with a readout, the derivative of the nudges by it; None without.
         residual: norm of the forces out of balance, of every sample.
         energies: of every sample, nudges included.
@@ -40,6 +40,12 @@ class Relaxed(NamedTuple):
     reaction: Any
     drives: Any
     facts: Any
+
+    def mapped(self, change: Callable[[Any], Any]) -> "Relaxed":
+        """The same with all arrays changed."""
+        return Relaxed._make(
+            x if x is None else tuple(map(change, x)) if isinstance(x, tuple) else change(x) for x in self
+        )
 
 
 class Facts(NamedTuple):
@@ -108,7 +114,7 @@ def relaxed(setting: Setting) -> Callable[..., Relaxed]:
         )
         return Relaxed(
             layers=ends[1:],
-            outputs=outputs,
+            outputs=None if net.readout is None else outputs,
             signal=None if net.readout is None or not setting.readers else blocks.pull.signal(outputs),
             residual=jnp.asarray(found.residual, float),
             energies=net.energies(scene.params, ends, blocks.drives) + blocks.pull.costs(outputs),

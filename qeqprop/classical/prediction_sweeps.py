@@ -14,7 +14,6 @@ import numpy as np
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.joint import AbstractJointSolver
-from ..core.precision import jax_float64
 from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import Equilibrium, Response
 from ..core.status import Status
@@ -96,19 +95,27 @@ class PredictionSweeps(AbstractJointSolver):
         readers, strengths, targets = _nudges(nets)
         settle = sweeps(net.net, readers, len(nets))
         found = settle(params, drives, layers, strengths, targets, self.tolerance, self.max_sweeps)
-        arrays, known, equilibria = jax_float64().tree.map(np.asarray, found), frozen(params), []
-        for k, each in enumerate(nets):
-            facts = Facts(*arrays.facts[k].tolist())
+        settled, arrays = (
+            [np.asarray(layer) for layer in found.layers],
+            {k: np.asarray(s) for k, s in found.signals.items()},
+        )
+        energies, residual, known, equilibria = (
+            np.asarray(found.energies),
+            np.asarray(found.residual),
+            frozen(params),
+            [],
+        )
+        for each, numbers, k in zip(nets, np.asarray(found.facts).tolist(), range(len(nets)), strict=True):
+            facts = Facts(*numbers)
             if not facts.softest > 0:
                 _check_strengths(each, np.reshape(layers[-1], (len(inputs), -1)))
             stats: dict[str, Any] = {"sweeps": int(facts.sweeps), "relative_residual": facts.relative}
             if init is not None:
                 stats["displacement"] = facts.displacement
             rows = slice(k * len(inputs), (k + 1) * len(inputs))
-            signals = {layer: signal[rows] for layer, signal in arrays.signals.items()}
-            state = _state(each, [layer[rows] for layer in arrays.layers], Known(known, drives, signals))
-            of_samples = arrays.energies[rows], arrays.residual[rows]
-            equilibria.append(_equilibrium(each, state, *of_samples, self._status(facts), stats))
+            signals = {layer: signal[rows] for layer, signal in arrays.items()}
+            state = _state(each, [layer[rows] for layer in settled], Known(known, drives, signals))
+            equilibria.append(_equilibrium(each, state, energies[rows], residual[rows], self._status(facts), stats))
         return equilibria
 
     def _status(self, facts: Facts) -> Status:

@@ -23,14 +23,12 @@ class _Meta(type(eqx.Module)):  # type: ignore[misc]
         given = dict(zip(fields, args, strict=False)) | kwargs
         if len(given) < len(args) + len(kwargs) or not given.keys() <= fields.keys():
             return super().__call__(*args, **kwargs)  # which says what is wrong
-        instance: Any = object.__new__(cls)
-        for name, default in fields.items():
-            if name in given:
-                object.__setattr__(instance, name, given[name])
-            elif default is None:
+        if len(given) < len(fields):
+            if any(default is None and name not in given for name, default in fields.items()):
                 return super().__call__(*args, **kwargs)
-            else:
-                object.__setattr__(instance, name, default())
+            given |= {name: default() for name, default in fields.items() if name not in given and default is not None}
+        instance: Any = object.__new__(cls)
+        instance.__dict__.update(given)
         return instance
 
 

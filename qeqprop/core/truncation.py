@@ -28,6 +28,8 @@ from .joint import Forces
 from .scheme import Stencil
 from .solver import Equilibrium
 
+PIECE = 8192
+"""Numbers that are worked on at once: they stay in the cache."""
 HUGE = 1e30
 """Differences beyond this many times a vanishing gradient say no more, and their powers overflow."""
 
@@ -52,32 +54,39 @@ def truncation_error(
         return {name: np.full_like(value, np.nan) for name, value in grad.items()}
     step = forces.summed(stencil, tuple(w - v for w, v in zip(stencil.weights, stencil.embedded, strict=True)))
     step = batch_mean(step) if np.ndim(next(iter(phases.values())).energy.mean) else step
-    change, noise = step.mean, step.stderr
     # what two standard errors explain is no truncation: the standard error of the gradient covers it
-    difference = {name: _beyond_noise(change[name], noise[name]) for name in change}
+    difference = {name: _beyond_noise(change, step.stderr[name]) for name, change in step.mean.items()}
     relative = _norm(difference) / max(_norm(grad), 1e-300)
     shrink = shrinkage(stencil, relative)
     if stencil.order == stencil.embedded_order:
-        return {name: difference[name] * shrink for name in grad}
+        return {name: np.abs(value) * shrink for name, value in difference.items()}
     straight = geometric_error(stencil, relative)
     thermodynamic = _thermodynamic_error(stencil, phases, costs)
     thermodynamic *= _straighter(relative, _relative_difference(stencil, costs), thermodynamic)
-    return {name: _joined(difference[name] * shrink, straight, thermodynamic, g) for name, g in grad.items()}
+    return {name: _joined(difference[name], grad[name], shrink, straight, thermodynamic) for name in grad}
 
 
 def _beyond_noise(change: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """|change| less what two standard errors explain."""
-    return np.abs(change) if is_zero(noise) else np.sqrt(np.maximum(change**2 - (2 * noise) ** 2, 0.0))
+    """The change (of either sign) less what two standard errors explain."""
+    return change if is_zero(noise) else np.sqrt(np.maximum(change**2 - (2 * noise) ** 2, 0.0))
 
 
-def _joined(own: np.ndarray, straight: float, thermodynamic: float, grad: np.ndarray) -> np.ndarray:
-    """max(sqrt(own^2 + (straight grad)^2), thermodynamic |grad|), by squares: of large arrays memory is what costs time."""
-    result, squares = (np.asarray(np.square(value)) for value in (own, grad))
-    least = thermodynamic**2 * squares
-    squares *= straight**2
-    result += squares
-    np.maximum(result, least, out=result)
-    return np.asarray(np.sqrt(result, out=result))
+def _joined(
+    difference: np.ndarray, grad: np.ndarray, shrink: float, straight: float, thermodynamic: float
+) -> np.ndarray:
+    """max(sqrt((shrink d)^2 + (straight grad)^2), thermodynamic |grad|).
+
+    By squares, and piece by piece: of large arrays fresh memory is what costs time.
+    """
+    own, slope, result = np.ravel(difference), np.ravel(grad), np.empty(np.size(grad))
+    for start in range(0, result.size, PIECE):
+        part = slice(start, start + PIECE)
+        squares, joined = np.square(slope[part]), np.square(own[part])
+        joined *= shrink**2
+        joined += straight**2 * squares
+        squares *= thermodynamic**2
+        np.sqrt(np.maximum(joined, squares, out=joined), out=result[part])
+    return result.reshape(np.shape(grad))
 
 
 def _norm(tree: Mapping[str, np.ndarray]) -> float:
