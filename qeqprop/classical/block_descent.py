@@ -28,6 +28,9 @@ from .known import Known, frozen, known_drives
 from .layered import AbstractLayeredNetwork, LayeredState, at_outputs, relaxing
 
 DTYPES = ("float64", "float32", "bfloat16")
+SIDE_BY_SIDE = 4096
+"""Units of the widest layer in a batch up to which nudged phases are relaxed in one loop: that halves what an update costs
+besides its arithmetic. In larger ones arithmetic is all, and each phase had better stop when it is at rest itself."""
 
 
 class BlockDescent(AbstractJointSolver):
@@ -105,9 +108,12 @@ class BlockDescent(AbstractJointSolver):
     def solve_nudged(
         self, system: AbstractSystem, params: Params, term: Any, strengths: Sequence[float], free: Equilibrium
     ) -> list[Equilibrium]:
-        """The states at rest under these nudges, from the free one, all in one relaxation."""
+        """The states at rest under these nudges, from the free one; of small batches all in one relaxation."""
         net = _checked(system)
-        return self._relaxed([net.nudged(term, beta) for beta in strengths], params, free)
+        nets = [net.nudged(term, beta) for beta in strengths]
+        together = (net.batch_size or 1) * max(net.layer_sizes[1:]) <= SIDE_BY_SIDE
+        groups = [nets] if together else [[each] for each in nets]
+        return [found for group in groups for found in self._relaxed(group, params, free)]
 
     def _relaxed(
         self, nets: Sequence[AbstractLayeredNetwork], params: Params, init: Equilibrium | None

@@ -23,6 +23,9 @@ from .layered import as_forces, at_outputs
 from .prediction_passes import Facts, passes, response, sweeps
 from .predictive_coding import LayeredActivities, PredictiveCodingNetwork, with_batch_axis
 
+SIDE_BY_SIDE = 50_000
+"""Units of the widest layer in a batch up to which nudged phases take their sweeps in one loop: larger ones leave the cache."""
+
 
 class PredictionSweeps(AbstractJointSolver):
     """Equilibria of a `PredictiveCodingNetwork`, a whole batch at once.
@@ -78,9 +81,12 @@ class PredictionSweeps(AbstractJointSolver):
     def solve_nudged(
         self, system: AbstractSystem, params: Params, term: Any, strengths: Sequence[float], free: Equilibrium
     ) -> list[Equilibrium]:
-        """The states at rest under these nudges that the free one leads to, by the same sweeps."""
+        """The states at rest under these nudges that the free one leads to; of small batches by the same sweeps."""
         net = _checked(system)
-        return self._settled([net.nudged(term, beta) for beta in strengths], params, free)
+        nets = [net.nudged(term, beta) for beta in strengths]
+        together = (net.batch_size or 1) * max(net.layer_sizes[1:]) <= SIDE_BY_SIDE
+        groups = [nets] if together else [[each] for each in nets]
+        return [found for group in groups for found in self._settled(group, params, free)]
 
     def _settled(
         self, nets: Sequence[PredictiveCodingNetwork], params: Params, init: Equilibrium | None

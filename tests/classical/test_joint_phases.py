@@ -106,6 +106,19 @@ def test_summed_forces_are_sums_of_forces(case, single):
         np.testing.assert_allclose(value, expected, atol=1e-13 * max(1, np.abs(expected).max()))
 
 
+def test_large_batches_are_relaxed_phase_by_phase(monkeypatch):
+    """Each phase stops when it is at rest itself; the states are the same."""
+    system, solver, params, free, term = _posed("clipped units")
+    strengths = (0.5, 1e-7)
+    together = solver.solve_nudged(system, params, term, strengths, free)
+    monkeypatch.setattr("qeqprop.classical.block_descent.SIDE_BY_SIDE", 0)
+    alone = solver.solve_nudged(system, params, term, strengths, free)
+    assert len({found.stats["sweeps"] for found in together}) == 1
+    assert alone[1].stats["sweeps"] < together[1].stats["sweeps"]
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one.state.position, other.state.position, atol=1e-12)
+
+
 def test_one_phase_that_jumps_is_the_one_flagged():
     """A strong nudge leaves the branch, a weak one at its side does not."""
     net = DeepHopfield((1, 1, 1), outputs="hard_sigmoid")
