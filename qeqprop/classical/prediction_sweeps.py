@@ -75,7 +75,8 @@ class PredictionSweeps(AbstractJointSolver):
         drives, above = passes(net.net).forward(params, inputs)
         nothing = np.zeros(len(inputs))
         state = _state(net, above, Known(frozen(params), drives))
-        status = Status.OK if all(np.all(np.isfinite(layer)) for layer in state.layers) else Status.NOT_FINITE
+        finite = all(np.all(np.isfinite(layer)) for layer in state.layers[1:])
+        status = Status.OK if finite else Status.NOT_FINITE
         return _equilibrium(net, state, nothing, nothing, status, {})
 
     def solve_nudged(
