@@ -49,13 +49,15 @@ def _counts(
     w1, drive = params["w1"], x @ params["w0"] + params["b0"]
     hidden, outputs, counts = np.zeros_like(drive), np.zeros_like(y), []
     for strength in (0.0, beta, -beta):
-        h, o = (hidden.copy(), outputs.copy())
-        for sweep in range(10_000):
+        h, o, sweep = hidden.copy(), outputs.copy(), 0
+        while True:
             to_h = np.clip(drive + o @ w1.T, 0, 1) - h
             to_o = (h @ w1 + params["b1"] + strength * y) / (1 + strength) - o
-            far = [np.sqrt((d**2).sum(1).max() / (s**2).sum(1).max()) for d, s in ((to_h, h + to_h), (to_o, o + to_o))]
-            if sweep and max(far) <= tolerance:
+            ways = ((to_h, h + to_h), (to_o, o + to_o))
+            far = [np.sqrt((way**2).sum(1).max() / max((end**2).sum(1).max(), 1e-300)) for way, end in ways]
+            if max(far) <= tolerance:
                 break
+            sweep += 1
             h = np.clip(h + factor * to_h, 0, 1)
             o += factor * ((h @ w1 + params["b1"] + strength * y) / (1 + strength) - o)
         counts.append(sweep)
