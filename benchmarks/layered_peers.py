@@ -46,20 +46,21 @@ def sweeps_to_rest(
 def _counts(
     params: Params, x: np.ndarray, y: np.ndarray, beta: float, tolerance: float, factor: float
 ) -> tuple[int, ...]:
-    w1, drive = params["w1"], x @ params["w0"] + params["b0"]
+    w0, b0, w1, b1 = (np.asarray(params[name]) for name in ("w0", "b0", "w1", "b1"))
+    drive = x @ w0 + b0
     hidden, outputs, counts = np.zeros_like(drive), np.zeros_like(y), []
     for strength in (0.0, beta, -beta):
         h, o, sweep = hidden.copy(), outputs.copy(), 0
         while True:
             to_h = np.clip(drive + o @ w1.T, 0, 1) - h
-            to_o = (h @ w1 + params["b1"] + strength * y) / (1 + strength) - o
+            to_o = (h @ w1 + b1 + strength * y) / (1 + strength) - o
             ways = ((to_h, h + to_h), (to_o, o + to_o))
             far = [np.sqrt((way**2).sum(1).max() / max((end**2).sum(1).max(), 1e-300)) for way, end in ways]
             if max(far) <= tolerance:
                 break
             sweep += 1
             h = np.clip(h + factor * to_h, 0, 1)
-            o += factor * ((h @ w1 + params["b1"] + strength * y) / (1 + strength) - o)
+            o += factor * ((h @ w1 + b1 + strength * y) / (1 + strength) - o)
         counts.append(sweep)
         hidden, outputs = (h, o) if strength == 0 else (hidden, outputs)
     return tuple(counts)
