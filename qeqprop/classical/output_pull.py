@@ -37,13 +37,19 @@ class Pull(NamedTuple):
 
     def curvature(self, outputs: Any) -> Any:
         """The second derivative by the outputs, (batch, n, n)."""
-        jax = jax_float64()
-        total = jax.numpy.zeros((*outputs.shape, outputs.shape[1]), outputs.dtype)
-        for (cost, rows), strength, target in zip(self.readers, self.strengths, self.targets, strict=True):
-            over = jax.vmap(jax.hessian(cost), in_axes=(0, None if target is None else 0))
-            each = jax.numpy.reshape(strength, (-1, 1, 1))
-            total = _added(total, rows, each * over(_picked(outputs, rows), target))
+        jnp = jax_float64().numpy
+        total = jnp.zeros((*outputs.shape, outputs.shape[1]), outputs.dtype)
+        for strength, each in zip(self.strengths, self.curvatures(outputs), strict=True):
+            total = total + jnp.reshape(strength, (-1, 1, 1)) * each
         return total
+
+    def curvatures(self, outputs: Any) -> list[Any]:
+        """The same of every cost, per unit of its strength."""
+        jax, found = jax_float64(), []
+        for (cost, rows), target in zip(self.readers, self.targets, strict=True):
+            over = jax.vmap(jax.hessian(cost), in_axes=(0, None if target is None else 0))
+            found.append(_spread(over(_picked(outputs, rows), target), rows, outputs.shape[1]))
+        return found
 
 
 def _adjacent(rows: tuple[int, ...]) -> bool:
@@ -57,11 +63,11 @@ def _picked(outputs: Any, rows: tuple[int, ...]) -> Any:
     return outputs[:, jax_float64().numpy.asarray(rows)]
 
 
-def _added(total: Any, rows: tuple[int, ...], matrix: Any) -> Any:
-    """`total` plus a matrix over some of the outputs."""
-    jnp, n = jax_float64().numpy, total.shape[-1]
+def _spread(matrix: Any, rows: tuple[int, ...], n: int) -> Any:
+    """A matrix over some of the outputs as one over all of them."""
+    jnp = jax_float64().numpy
     if _adjacent(rows):
         around = (rows[0], n - rows[0] - len(rows))
-        return total + jnp.pad(matrix, ((0, 0), around, around))
+        return jnp.pad(matrix, ((0, 0), around, around))
     at = jnp.asarray(rows)
-    return total.at[:, at[:, None], at].add(matrix)
+    return jnp.zeros((len(matrix), n, n), matrix.dtype).at[:, at[:, None], at].set(matrix)

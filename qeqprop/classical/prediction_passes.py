@@ -129,6 +129,8 @@ def sweeps(net: Net, readers: tuple[Reader, ...], phases: int) -> Callable[..., 
         params: Any, drives: Any, start: Any, strengths: Any, targets: Any, tolerance: Any, most: Any
     ) -> Settled:
         size = len(start[0])
+        each = Pull(readers, strengths, targets).curvatures(flat(start[-1]))  # one start for all phases
+        bend = jnp.abs(sum(beta.reshape(-1, 1, 1, 1) * of for beta, of in zip(strengths, each, strict=True)))
         drives, start, targets = copies((drives, start, targets), phases)
         pull = Pull(readers, tuple(jnp.repeat(beta, size) for beta in strengths), targets)
         inner = range(1, len(start))
@@ -154,12 +156,11 @@ def sweeps(net: Net, readers: tuple[Reader, ...], phases: int) -> Callable[..., 
         layers, errors, slopes, _, violated, scale, count = jax.lax.while_loop(unsettled, sweep, look(errors, 1))
         bare = _energies(errors)
         moved = sum(squares(a - b) for a, b in zip(layers[1:], start[1:], strict=True))
-        bend = jnp.abs(pull.curvature(flat(start[-1]))).sum(axis=-1)
         facts = Facts(
             relative=jnp.max(by_phase(violated / jnp.maximum(scale, 1e-300)), axis=1),
             sweeps=count,
             displacement=jnp.sqrt(jnp.sum(by_phase(moved), axis=1)),
-            softest=1 - jnp.max(by_phase(bend), axis=1, initial=0.0),
+            softest=1 - jnp.max(by_phase(bend.sum(axis=-1)), axis=1, initial=0.0),
             finite=jnp.all(by_phase(jnp.isfinite(violated) & jnp.isfinite(bare)), axis=1),
         )
         return Settled(

@@ -130,6 +130,12 @@ def sealed(own: np.ndarray) -> np.ndarray:
     return own
 
 
+def all_finite(array: np.ndarray) -> bool:
+    """Whether no number is infinite or NaN: their sum is finite then, or overflows and one has to look."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum())) or bool(np.all(np.isfinite(array)))
+
+
 def real_array(value: ArrayLike, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """`value` as a finite float64 array of the given shape, refused with its name otherwise.
 
@@ -148,7 +154,7 @@ def real_array(value: ArrayLike, name: str, shape: tuple[int, ...] | None = None
         array = copy
     if shape is not None and array.shape != shape:
         raise ValueError(f"Argument `{name}` must have shape {shape}, but has shape {array.shape}.")
-    if not np.all(np.isfinite(array)):
+    if not all_finite(array):
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
         raise ValueError(f"Argument `{name}` must be finite, but is {array[where]} at index {where}.")
     return array
