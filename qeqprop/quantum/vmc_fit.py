@@ -56,18 +56,26 @@ def nudged_state(
     def variables(theta: np.ndarray) -> Any:
         return {**free.variables, "params": unravel(jax.numpy.asarray(theta))}
 
+    second, first = tests.T @ tests, tests.sum(axis=0)
+
     def fit(theta: np.ndarray, kept: np.ndarray, steps: int) -> tuple[np.ndarray, float]:
         """Variables that balance the samples `kept`, and the share of the whole change that the last step made."""
-        centred = kept[:, None] * (tests - tests[kept].mean(axis=0))
-        balance = centred.T @ free_energies / kept.sum()
-        matrix = centred.T @ centred / kept.sum()
+        out, count = tests[~kept], kept.sum()  # the moments of all samples less those of the few left out
+        mean = (first - out.sum(axis=0)) / count
+        matrix = (second - out.T @ out) / count - np.outer(mean, mean)
         matrix[np.diag_indices_from(matrix)] += RIDGE * np.trace(matrix) / len(matrix)
         factor = cho_factor(matrix)
+
+        def covariance(values: np.ndarray) -> np.ndarray:
+            """sum_s (B_s - mean) v_s."""
+            return tests.T @ values - mean * values.sum()
+
+        balance = covariance(np.where(kept, free_energies, 0.0) / count)
         start, weights = reweighted(theta, kept)
         logs, left = start, 0.0
         for _ in range(steps):
             energies = np.asarray(h.local_energies(free.log_psi, variables(theta), sigma))
-            force = centred.T @ (weights * (energies - weights @ energies)) - balance
+            force = covariance(weights * (energies - weights @ energies)) - balance
             if not np.all(np.isfinite(force)):
                 return theta, np.nan
             step = cho_solve(factor, force)
