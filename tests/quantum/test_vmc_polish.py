@@ -10,7 +10,8 @@ import qeqprop as qp
 from qeqprop.quantum.vmc_ansatz import frozen_parameters
 from qeqprop.quantum.vmc_energy import Hamiltonian
 from qeqprop.quantum.vmc_operator import spin_operator
-from qeqprop.quantum.vmc_polish import GROWTH, implicit_polish
+from qeqprop.quantum.vmc_polish import GROWTH, _Knowledge, _Point, implicit_polish
+from qeqprop.quantum.zero_variance import Features
 
 N = 8
 NET = qp.TransverseFieldIsing(N, [(i, i + 1) for i in range(N - 1)])
@@ -121,3 +122,52 @@ def test_a_longitudinal_field_makes_everything_respond(polished):
     solver = qp.VariationalMonteCarlo(state=polished[0], polish_steps=10, progress=False)
     out = qp.ep_gradient(NET, tilted, qp.ObservableCost(qp.Z(3) * qp.Z(4)), solver=solver, key=6, throw=False)
     assert np.all(out.stderr["h"] > 0)
+
+
+@pytest.mark.parametrize("noise", [0.1, 3.0])
+def test_one_half_confirms_the_share_of_signal_of_the_other(noise):
+    """Var(B x) = signal + sigma^2 P/N of a fit of P parameters to N samples; independent samples confirm the signal alone."""
+    rng = np.random.default_rng(4)
+    samples, size = 4000, 60
+    design, x = rng.normal(size=(samples, size)), rng.normal(size=size) / size**0.5
+    values = (design @ x + noise * rng.normal(size=samples))[:, None]
+    point = _Point(np.zeros(size), Features(design, design, values, np.zeros(samples)), 1.0)
+    known = _Knowledge(np.arange(size))
+    known.add(point)
+    share, gain = known.confirmed(point, caution=1.0)
+    signal, fitted = x @ x, x @ x + noise**2 * size / (samples / 2)
+    assert share == pytest.approx(signal / fitted, rel=0.05)
+    assert gain == pytest.approx(signal**2 / fitted / (signal + noise**2), rel=0.15)
+    np.testing.assert_allclose(known.step(point, 1.0, 1.0), 0.3 * x / np.std(design @ x), atol=0.05)
+
+
+def test_points_that_are_remembered_halve_the_noise():
+    rng = np.random.default_rng(5)
+    samples, size = 2000, 80
+    x = rng.normal(size=size) / size**0.5
+    known, errors = _Knowledge(np.arange(size)), []
+    for _ in range(4):
+        design = rng.normal(size=(samples, size))
+        values = (design @ x + 5 * rng.normal(size=samples))[:, None]
+        known.add(_Point(np.zeros(size), Features(design, design, values, np.zeros(samples)), 1.0))
+        known.memory = 1.0
+        errors.append(np.linalg.norm(known.halves[0].to_minimum(np.zeros(size), 1e-6) - x))
+    assert errors[3] == pytest.approx(errors[0] / 2, rel=0.2)
+
+
+def test_a_warm_polish_ends_soon_and_as_low(polished):
+    """Parameters move by up to 10 %: a few points lead back to the V-score that the ansatz gave before."""
+    vstate, done, _ = polished
+    moved = copy.copy(vstate)
+    shifted = {name: value * np.linspace(0.9, 1.1, len(value)) for name, value in PARAMS.items()}
+    h = hamiltonian()
+    h = Hamiltonian(h.table, h.table.coefficients(NET.strengths(shifted)), 0.0)
+    seen = []
+    warm = implicit_polish(
+        moved, h, target=1e-9, max_steps=40, warm=True, frozen=frozen_parameters(moved),
+        report=lambda energy, error, score: seen.append(score),
+    )  # fmt: skip
+    assert seen[0] > 10 * done.v_score
+    assert warm.settled
+    assert warm.steps < 15
+    assert warm.v_score < 3 * done.v_score
