@@ -1,6 +1,6 @@
 """Seven learning rules train deep convolutional Hopfield networks: contrastive learning, EP and coupled learning.
 
-python classical/seven_algorithms.py            # digits and Fashion-MNIST, about 20 minutes of CPU time
+python classical/seven_algorithms.py            # digits and Fashion-MNIST, about 25 minutes of CPU time
 python classical/seven_algorithms.py --quick    # few digits, one seed, compared with the claims
 
 After Scellier, Ernoult, Kendall and Kumar, arXiv:2312.15103 (2023), at a small size: three convolutions with average pooling
@@ -83,7 +83,7 @@ class Task(NamedTuple):
 
 TASKS = {
     "digits": Task(digits, 8, (900, 300, 597), 12, 5),
-    "Fashion-MNIST": Task(clothes, 14, (1000, 300, 1000), 10, 3),
+    "Fashion-MNIST": Task(clothes, 14, (1000, 300, 1000), 10, 5),
 }
 
 
