@@ -25,7 +25,7 @@ from .block_relaxation import Facts, Relaxed, forward_pass, relaxed, response
 from .blocks import Scene, Setting
 from .clamp import ClampTerm
 from .known import Known, frozen, known_drives
-from .layered import AbstractLayeredNetwork, LayeredState, at_outputs, relaxing
+from .layered import AbstractLayeredNetwork, LayeredState, at_outputs, relaxing, side_by_side
 
 DTYPES = ("float64", "float32", "bfloat16")
 SIDE_BY_SIDE = 4096
@@ -109,10 +109,7 @@ class BlockDescent(AbstractJointSolver):
         self, system: AbstractSystem, params: Params, term: Any, strengths: Sequence[float], free: Equilibrium
     ) -> list[Equilibrium]:
         """The states at rest under these nudges, from the free one; of small batches all in one relaxation."""
-        net = _checked(system)
-        nets = [net.nudged(term, beta) for beta in strengths]
-        together = (net.batch_size or 1) * max(net.layer_sizes[1:]) <= SIDE_BY_SIDE
-        groups = [nets] if together else [[each] for each in nets]
+        groups = side_by_side(_checked(system), term, strengths, SIDE_BY_SIDE)
         return [found for group in groups for found in self._relaxed(group, params, free)]
 
     def _relaxed(

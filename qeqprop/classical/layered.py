@@ -195,6 +195,14 @@ def relaxing(net: Architecture, state: LayeredState) -> tuple[np.ndarray, ...]:
     return layers if state.batched else tuple(layer[None] for layer in layers)
 
 
+def side_by_side(net: Any, term: Any, strengths: Sequence[float], largest: int) -> list[list[Any]]:
+    """A layered network under each of the nudges, in groups that one loop relaxes: all at once, or one by one where the widest
+    layer of the batch has more than `largest` units."""
+    nets = [net.nudged(term, beta) for beta in strengths]
+    together = (net.batch_size or 1) * max(net.layer_sizes[1:]) <= largest
+    return [nets] if together else [[each] for each in nets]
+
+
 def at_outputs(net: "AbstractLayeredNetwork | PredictiveCodingNetwork", term: StateTerm) -> StateTerm:
     """A cost as a function of the outputs, numbered from 0, of a batch."""
     first, target = net.architecture.outputs[0], term.target

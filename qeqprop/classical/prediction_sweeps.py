@@ -19,7 +19,7 @@ from ..core.solver import Equilibrium, Response
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .known import Known, frozen, known_drives
-from .layered import as_forces, at_outputs
+from .layered import as_forces, at_outputs, side_by_side
 from .prediction_passes import Facts, passes, response, sweeps
 from .predictive_coding import LayeredActivities, PredictiveCodingNetwork, with_batch_axis
 
@@ -83,10 +83,7 @@ class PredictionSweeps(AbstractJointSolver):
         self, system: AbstractSystem, params: Params, term: Any, strengths: Sequence[float], free: Equilibrium
     ) -> list[Equilibrium]:
         """The states at rest under these nudges that the free one leads to; of small batches by the same sweeps."""
-        net = _checked(system)
-        nets = [net.nudged(term, beta) for beta in strengths]
-        together = (net.batch_size or 1) * max(net.layer_sizes[1:]) <= SIDE_BY_SIDE
-        groups = [nets] if together else [[each] for each in nets]
+        groups = side_by_side(_checked(system), term, strengths, SIDE_BY_SIDE)
         return [found for group in groups for found in self._settled(group, params, free)]
 
     def _settled(
@@ -102,16 +99,10 @@ class PredictionSweeps(AbstractJointSolver):
         readers, strengths, targets = _nudges(nets)
         settle = sweeps(net.net, readers, len(nets))
         found = settle(params, drives, layers, strengths, targets, self.tolerance, self.max_sweeps)
-        settled, arrays = (
-            [np.asarray(layer) for layer in found.layers],
-            {k: np.asarray(s) for k, s in found.signals.items()},
-        )
-        energies, residual, known, equilibria = (
-            np.asarray(found.energies),
-            np.asarray(found.residual),
-            frozen(params),
-            [],
-        )
+        settled = [np.asarray(layer) for layer in found.layers]
+        arrays = {layer: np.asarray(signal) for layer, signal in found.signals.items()}
+        energies, residual = np.asarray(found.energies), np.asarray(found.residual)
+        known, equilibria = frozen(params), []
         for each, numbers, k in zip(nets, np.asarray(found.facts).tolist(), range(len(nets)), strict=True):
             facts = Facts(*numbers)
             if not facts.softest > 0:

@@ -151,6 +151,11 @@ class _Quadratic:
         self.matrix = memory * self.matrix + gram
         self.vector = memory * self.vector + gram @ theta - slope
 
+    def __add__(self, other: "_Quadratic") -> "_Quadratic":
+        both = _Quadratic(len(self.vector))
+        both.matrix, both.vector = self.matrix + other.matrix, self.vector + other.vector
+        return both
+
     def to_minimum(self, theta: np.ndarray, ridge: float) -> np.ndarray:
         """x: theta minus the minimum, regularised towards theta."""
         shift = ridge * np.trace(self.matrix) / len(self.matrix)
@@ -195,12 +200,8 @@ class _Knowledge:
 
     def step(self, point: _Point, share: float, caution: float) -> np.ndarray:
         """eta x from the point, within the trust region; `share` of a fit to half of the samples is signal."""
-        whole = _Quadratic(len(self.moving))
-        whole.matrix, whole.vector = (
-            sum(parts) for parts in zip(*((q.matrix, q.vector) for q in self.halves), strict=True)
-        )
         x = np.zeros(len(point.theta))
-        x[self.moving] = whole.to_minimum(self._theta(point), self._ridge(caution))
+        x[self.moving] = (self.halves[0] + self.halves[1]).to_minimum(self._theta(point), self._ridge(caution))
         eta = max(1 / (1 + (1 / share - 1) / 2), SHARE)
         change = eta * float(np.std(np.asarray(point.feats.gradients) @ x))
         return x * eta * min(1.0 if change < LINEAR else 0.5, LARGEST_CHANGE / max(change, 1e-300))
