@@ -13,6 +13,7 @@ _NAMES = {
     "clamp": ["Clamp"],
     "continual": ["ContinualStep", "continual_step", "fit_continual"],
     "convolution": ["Convolution"],
+    "coordinates": ["Coordinates"],
     "deep_resistive": ["DeepResistiveNetwork"],
     "diode_model": ["DiodeModel"],
     "discrete_time": ["DiscreteTime", "backpropagation_through_time", "nudged_updates"],
@@ -50,7 +51,7 @@ _NAMES = {
     "spice": ["SpiceCheck", "check_with_ngspice", "to_spice"],
     "stationary_action": ["StationaryAction"],
     "stuart_landau": ["StuartLandau"],
-    "state_cost": ["Coordinates", "StateCost"],
+    "state_cost": ["StateCost"],
     "tempering": ["ParallelTempering"],
     "unit_vectors": ["Alignment"],
     "trajectories": ["ErrorProcess", "nudged_velocities", "recurrent_backpropagation"],
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from .clamp import Clamp
     from .continual import ContinualStep, continual_step, fit_continual
     from .convolution import Convolution
+    from .coordinates import Coordinates
     from .deep_resistive import DeepResistiveNetwork
     from .diode_model import DiodeModel
     from .discrete_time import DiscreteTime, backpropagation_through_time, nudged_updates
@@ -117,7 +119,7 @@ if TYPE_CHECKING:
     from .spice import SpiceCheck, check_with_ngspice, to_spice
     from .spin_distribution import SpinDistribution
     from .spin_ensemble import SpinEnsemble
-    from .state_cost import Coordinates, StateCost
+    from .state_cost import StateCost
     from .stationary_action import StationaryAction
     from .stuart_landau import StuartLandau
     from .tempering import ParallelTempering

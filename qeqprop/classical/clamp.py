@@ -16,8 +16,9 @@ from ..core.estimate import Estimate
 from ..core.nudge import AbstractNudge, finite_target
 from ..core.system import real_array, replaced
 from .clamped_systems import ClampedPotential, ClampedSystem, unit_forces
+from .coordinates import Coordinates, has_starts, is_distribution
 from .energy import AbstractEnergySystem, AbstractPotentialSystem
-from .state_cost import AbstractStateTerm, Coordinates, distinct_nodes, has_starts, is_distribution, repeated
+from .state_cost import AbstractStateTerm, distinct_nodes, repeated
 
 
 class ClampTerm(AbstractStateTerm):
@@ -130,8 +131,7 @@ class Clamp(AbstractNudge):
             raise ValueError("A Clamp holds nodes near one free state: it has no average over random starts.")
         if is_distribution(free_state):
             raise ValueError("A Clamp holds nodes near one free state: spins at a temperature take a StateCost.")
-        read = self.observables[0].of_batch if getattr(free_state, "batched", False) else self.observables[0].of
-        anchor = read(free_state.position)
+        anchor = free_state.read(self.observables[0])
         return ClampTerm(self.observables[0], anchor, real_array(np.asarray(target), "target", anchor.shape))
 
     def check_target(self, target: ArrayLike | None, batch_size: int | None) -> np.ndarray:

@@ -7,7 +7,7 @@ JAX, of whole batches too.
 
 import abc
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import equinox as eqx
@@ -15,22 +15,17 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
 
-from ..core import display
 from ..core.estimate import Estimate
 from ..core.graph import Edges
-from ..core.module import AbstractModule
 from ..core.system import AbstractSystem, Params, real_array, replaced
+from .coordinates import AbstractExactState, Coordinates, has_many_points, has_starts, is_distribution
 from .curvature_pattern import curvature_pattern
 from .derivatives import Derivatives, Potential, batch_derivatives, derivatives
 from .domains import AbstractDomain
 from .factorization import DENSE
 from .state_cost import (
     AbstractStateTerm,
-    Coordinates,
     StateTerm,
-    has_many_points,
-    has_starts,
-    is_distribution,
     number,
     repeated,
 )
@@ -44,7 +39,7 @@ Nudge = tuple[StateTerm, Any]
 Matrix = Any  # a dense array, or a sparse one in CSC format
 
 
-class PointState(AbstractModule):
+class PointState(AbstractExactState):
     """A point in configuration space, or a batch of them.
 
     Attributes:
@@ -57,21 +52,9 @@ class PointState(AbstractModule):
     curvature: Any = None
     batched: bool = eqx.field(static=True, default=False)
 
-    _repr_html_ = display.of_state
-
-    def expect(self, observable: Any) -> Estimate:
-        """The value of an observable at this point, e.g. of `Coordinates([0, 3])`."""
-        return self.expect_all((observable,))
-
-    def expect_all(self, observables: Sequence[Any]) -> Estimate:
-        """The coordinates that the observables read, in one row (of every sample of a batch)."""
-        for observable in observables:
-            if not isinstance(observable, Coordinates):
-                raise TypeError(f"A classical state shows `Coordinates`, not {type(observable).__name__}.")
-        if self.batched:
-            rows = [np.reshape(o.of_batch(self.position), (len(self.position), -1)) for o in observables]
-            return Estimate.exact(np.concatenate(rows, axis=1))
-        return Estimate.exact(np.concatenate([np.ravel(o.of(self.position)) for o in observables]))
+    def read(self, observable: Coordinates) -> np.ndarray:
+        """The coordinates that an observable reads, node axis first; of a batch behind its axis."""
+        return (observable.of_batch if self.batched else observable.of)(self.position)
 
     def to_storage(self) -> dict[str, Any]:
         """All but the curvature, which can be factorised again."""

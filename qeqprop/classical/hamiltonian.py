@@ -1,22 +1,21 @@
 """Hamiltonian systems that start from given positions and momenta: the state is the trajectory, or its echo."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import display
 from ..core.estimate import Estimate
 from ..core.graph import check_count
-from ..core.module import AbstractModule
 from ..core.system import Params, real_array
 from ..core.written import check_function, check_scalar
+from .coordinates import AbstractExactState, Coordinates
 from .declared import AbstractDeclaredSystem, check_shape, check_shapes
 from .energy import Nudge, batch_length
 from .leapfrog import Way, leapfrog
-from .state_cost import Coordinates, StateTerm
+from .state_cost import StateTerm
 from .time_steps import check_positive
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def half_square(params: Any, momentum: Any) -> Any:
     return momentum @ momentum / 2
 
 
-class EchoState(AbstractModule):
+class EchoState(AbstractExactState):
     """A trajectory in the order of time, or its echo in the same order.
 
     Attributes:
@@ -46,17 +45,9 @@ class EchoState(AbstractModule):
     origin: np.ndarray
     impulse: np.ndarray
 
-    _repr_html_ = display.of_state
-
-    def expect(self, observable: Any) -> Estimate:
-        """The value of an observable on this trajectory, e.g. of `Coordinates([0, 3])`, two points in time."""
-        return self.expect_all((observable,))
-
-    def expect_all(self, observables: Sequence[Any]) -> Estimate:
-        """The coordinates that the observables read, in one row."""
-        if not all(isinstance(observable, Coordinates) for observable in observables):
-            raise TypeError("A trajectory shows `Coordinates`: use a StateCost.")
-        return Estimate.exact(np.concatenate([np.ravel(o.of(self.position)) for o in observables]))
+    def read(self, observable: Coordinates) -> np.ndarray:
+        """The coordinates that an observable reads at its points in time, time axis first."""
+        return observable.of(self.position)
 
     def __repr__(self) -> str:
         return f"EchoState(points {len(self.position)}, coordinates {self.position.shape[1]})"

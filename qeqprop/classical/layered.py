@@ -10,7 +10,6 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import display
 from ..core.estimate import Estimate
 from ..core.joint import AbstractSummingSystem
 from ..core.module import AbstractModule
@@ -19,16 +18,17 @@ from ..core.system import Params, replaced
 from .architecture import Architecture
 from .blocks import copies
 from .clamp import ClampTerm
+from .coordinates import AbstractLayeredState, Coordinates
 from .energy import Nudge, check_inputs
 from .known import Known
-from .state_cost import Coordinates, StateTerm, read_units
+from .state_cost import StateTerm
 
 if TYPE_CHECKING:
     from .block_descent import BlockDescent
     from .predictive_coding import PredictiveCodingNetwork
 
 
-class LayeredState(AbstractModule):
+class LayeredState(AbstractLayeredState):
     """Activities (in circuits: voltages) of all units.
 
     Attributes:
@@ -46,38 +46,10 @@ class LayeredState(AbstractModule):
     pull: np.ndarray | None = None
     known: Known | None = None
 
-    _repr_html_ = display.of_state
-
-    @property
-    def position(self) -> np.ndarray:
-        """All activities in the order of the unit numbers, shape (n_units,) or (batch, n_units)."""
-        if self.batched:
-            return np.concatenate([layer.reshape(len(layer), -1) for layer in self.layers], axis=1)
-        return np.concatenate([layer.ravel() for layer in self.layers])
-
-    def read(self, observable: Coordinates) -> np.ndarray:
-        """The activities that an observable reads, on the last axis."""
-        lead = self.layers[0].shape[:1] if self.batched else ()
-        return read_units([layer.reshape(*lead, -1) for layer in self.layers], observable)
-
-    def expect(self, observable: Any) -> Estimate:
-        """The activities that an observable reads, e.g. `Coordinates(net.outputs)`."""
-        return self.expect_all((observable,))
-
-    def expect_all(self, observables: Sequence[Any]) -> Estimate:
-        """The activities that the observables read, side by side on the last axis."""
-        if not all(isinstance(observable, Coordinates) for observable in observables):
-            raise TypeError("The state of a layered network shows `Coordinates`: use a StateCost.")
-        return Estimate.exact(np.concatenate([self.read(o) for o in observables], axis=-1))
-
     def to_storage(self) -> dict[str, Any]:
         """All but what else is known, which can be computed again."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return own | {"known": None}
-
-    def __repr__(self) -> str:
-        sizes = [layer.shape[1:] if self.batched else layer.shape for layer in self.layers]
-        return f"LayeredState({'-'.join('x'.join(map(str, size)) for size in sizes)})"
 
 
 class AbstractLayeredNetwork(AbstractSummingSystem):

@@ -1,18 +1,15 @@
 """States that are many points: where a system came to rest from different starts. Values are means over the starts."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
 import numpy as np
 
-from ..core import display
 from ..core.estimate import Estimate
-from ..core.module import AbstractModule
-from .state_cost import Coordinates
+from .coordinates import AbstractCoordinateState, Coordinates
 
 
-class PointEnsemble(AbstractModule):
+class PointEnsemble(AbstractCoordinateState):
     """Points that a system has reached from several starts, all of equal weight.
 
     Every value is the mean over the starts, with its standard error and delete-one replicas (`Estimate.jackknife`), so that
@@ -28,22 +25,16 @@ class PointEnsemble(AbstractModule):
     starts: int = eqx.field(static=True)
     batched: bool = eqx.field(static=True)
 
-    _repr_html_ = display.of_state
+    def read(self, observable: Coordinates) -> np.ndarray:
+        """The coordinates that an observable reads, of all points, shape (starts * batch, ...)."""
+        return observable.of_batch(self.position)
 
-    def expect(self, observable: Any) -> Estimate:
-        """The mean of an observable, e.g. of `Coordinates([0, 3])`."""
-        return self.expect_all((observable,))
-
-    def expect_all(self, observables: Sequence[Any]) -> Estimate:
-        """The means of the coordinates that the observables read, in one row (of every sample of a batch)."""
-        if not all(isinstance(observable, Coordinates) for observable in observables):
-            raise TypeError("A classical state shows `Coordinates`: use a StateCost.")
-        rows = [np.reshape(o.of_batch(self.position), (len(self.position), -1)) for o in observables]
-        return self.mean(np.concatenate(rows, axis=1))
+    def _estimate(self, rows: np.ndarray) -> Estimate:
+        return self.mean(rows)
 
     def each(self, observable: Coordinates) -> np.ndarray:
         """The coordinates that an observable reads, of every start: shape (starts, batch, ...), or (starts, ...)."""
-        return self._by_start(observable.of_batch(self.position))
+        return self._by_start(self.read(observable))
 
     def mean(self, values: Any) -> Estimate:
         """The mean over the starts of an array, or a dict of arrays, with one value for every point on the first axis."""

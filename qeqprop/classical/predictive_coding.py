@@ -7,26 +7,25 @@ import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import display
 from ..core.estimate import Estimate, zeros
 from ..core.joint import AbstractSummingSystem
-from ..core.module import AbstractModule
 from ..core.system import Params, replaced
 from .activations import Interval
 from .architecture import Architecture, layer_shape
 from .convolution import Convolution
+from .coordinates import AbstractLayeredState
 from .energy import Nudge, check_inputs
 from .interactions import AbstractInteraction, Dense, check_links
 from .known import Known
 from .layered import as_forces
 from .prediction_passes import ACTIVATIONS, Net, passes
-from .state_cost import Coordinates, StateTerm, read_units
+from .state_cost import StateTerm
 
 if TYPE_CHECKING:
     from .prediction_sweeps import PredictionSweeps
 
 
-class LayeredActivities(AbstractModule):
+class LayeredActivities(AbstractLayeredState):
     """Activities of all units.
 
     Attributes:
@@ -39,40 +38,9 @@ class LayeredActivities(AbstractModule):
     batched: bool = eqx.field(static=True)
     known: Known | None = None
 
-    _repr_html_ = display.of_state
-
-    @property
-    def rows(self) -> list[np.ndarray]:
-        """The layers with their units on one axis."""
-        lead = self.layers[0].shape[:1] if self.batched else ()
-        return [layer.reshape(*lead, -1) for layer in self.layers]
-
-    @property
-    def position(self) -> np.ndarray:
-        """All activities in the order of the unit numbers, shape (n_units,) or (batch, n_units)."""
-        return np.concatenate(self.rows, axis=-1)
-
-    def read(self, observable: Coordinates) -> np.ndarray:
-        """The activities that an observable reads, on the last axis."""
-        return read_units(self.rows, observable)
-
-    def expect(self, observable: Any) -> Estimate:
-        """The activities that an observable reads, e.g. `Coordinates(net.outputs)`."""
-        return self.expect_all((observable,))
-
-    def expect_all(self, observables: Sequence[Any]) -> Estimate:
-        """The activities that the observables read, side by side on the last axis."""
-        if not all(isinstance(observable, Coordinates) for observable in observables):
-            raise TypeError("The state of a predictive coding network shows `Coordinates`: use a StateCost.")
-        return Estimate.exact(np.concatenate([self.read(o) for o in observables], axis=-1))
-
     def to_storage(self) -> dict[str, Any]:
         """The activities; what else is known can be computed again."""
         return {"layers": self.layers, "batched": self.batched, "known": None}
-
-    def __repr__(self) -> str:
-        sizes = [layer.shape[1:] if self.batched else layer.shape for layer in self.layers]
-        return f"LayeredActivities({'-'.join('x'.join(map(str, size)) for size in sizes)})"
 
 
 class PredictiveCodingNetwork(AbstractSummingSystem):

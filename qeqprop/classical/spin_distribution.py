@@ -1,16 +1,14 @@
 """Spins with any potential: all their configurations, and means over them, block by block."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from ..core import display
-from ..core.estimate import Estimate
-from ..core.module import AbstractModule
 from ..core.system import Params
+from .coordinates import AbstractExactState, Coordinates
 from .derivatives import weighted_forces
-from .state_cost import Coordinates, StateTerm
+from .state_cost import StateTerm
 
 BLOCK_BITS = 12
 """Spins that run through all their configurations in a block: a potential is computed of 4096 states at once."""
@@ -36,7 +34,7 @@ def configurations(frame: np.ndarray, free: np.ndarray) -> Iterator[np.ndarray]:
         yield states.reshape(size, *frame.shape)
 
 
-class SpinDistribution(AbstractModule):
+class SpinDistribution(AbstractExactState):
     """A Boltzmann distribution over all configurations of an `EnergySystem` of `Spins`. Every value is a mean over it.
 
     Attributes:
@@ -49,18 +47,9 @@ class SpinDistribution(AbstractModule):
     frame: np.ndarray
     free: np.ndarray
 
-    _repr_html_ = display.of_state
-
-    def expect(self, observable: Any) -> Estimate:
-        """The means of the spins that an observable reads, e.g. `Coordinates([0, 3])`."""
-        return self.expect_all((observable,))
-
-    def expect_all(self, observables: Sequence[Any]) -> Estimate:
-        """The means of the spins that the observables read, in one row."""
-        if not all(isinstance(observable, Coordinates) for observable in observables):
-            raise TypeError("A classical state shows `Coordinates`: use a StateCost.")
-        spins = self.mean(lambda states: states)
-        return Estimate.exact(np.concatenate([np.ravel(o.of(spins)) for o in observables]))
+    def read(self, observable: Coordinates) -> np.ndarray:
+        """The means of the spins that an observable reads."""
+        return observable.of(self.mean(lambda states: states))
 
     def mean(self, function: Callable[[np.ndarray], np.ndarray]) -> Any:
         """The mean of a function of states, batch axis first."""

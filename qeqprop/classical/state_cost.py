@@ -16,46 +16,10 @@ from ..core.nudge import AbstractNudge, finite_target
 from ..core.precision import jax_float64
 from ..core.system import replaced
 from ..core.written import check_function, check_scalar
+from .coordinates import Coordinates, has_many_points, has_starts, is_distribution
 from .derivatives import curvature_of, slope_of
 
 StateFunction = Callable[[Any, Any], Any]
-
-
-class Coordinates(AbstractModule):
-    """What is read from a classical state: the coordinates of some nodes (None: of all), flattened.
-
-    It is the observable of a `StateCost`, so that `predict` returns the output nodes' coordinates.
-    """
-
-    nodes: tuple[int, ...] | None = eqx.field(static=True, default=None)
-
-    def of(self, position: np.ndarray) -> np.ndarray:
-        """The coordinates of the nodes, their axis first."""
-        self.check(len(position))
-        return position if self.nodes is None else position[np.asarray(self.nodes, int)]
-
-    def of_batch(self, positions: np.ndarray) -> np.ndarray:
-        """The same of a batch of points, batch axis first."""
-        self.check(positions.shape[1])
-        return positions if self.nodes is None else positions[:, np.asarray(self.nodes, int)]
-
-    def check(self, n_nodes: int) -> None:
-        """Raise ValueError for nodes that a system of `n_nodes` does not have."""
-        if self.nodes is not None and max(self.nodes) >= n_nodes:
-            raise ValueError(
-                f"Argument `nodes` of the cost has node {max(self.nodes)}, but the system has {n_nodes} nodes "
-                f"(0 to {n_nodes - 1})."
-            )
-
-
-def read_units(layers: Sequence[np.ndarray], observable: Coordinates) -> np.ndarray:
-    """What an observable reads of units on the last axes of layers, numbered layer by layer: mostly some of the last one."""
-    before = sum(layer.shape[-1] for layer in layers[:-1])
-    nodes = observable.nodes
-    if nodes is None or min(nodes) < before:
-        return observable.of(np.concatenate(layers, axis=-1).T).T
-    observable.check(before + layers[-1].shape[-1])
-    return layers[-1][..., np.asarray(nodes, int) - before]
 
 
 class AbstractStateTerm(AbstractModule):
@@ -126,8 +90,8 @@ class StateTerm(AbstractStateTerm):
             many = self.copied(state.starts, state.batched)
             return state.mean(many.values(state.position))  # type: ignore[no-any-return]
         if has_many_points(state):
-            read = state.read(self.coordinates) if hasattr(state, "read") else self.coordinates.of_batch(state.position)
-            return Estimate.exact(np.asarray(compiled_batch(self.cost).value(read, self.target)))
+            values = compiled_batch(self.cost).value(state.read(self.coordinates), self.target)
+            return Estimate.exact(np.asarray(values))
         return Estimate.exact(np.asarray(self.value(state.position)))
 
     def values(self, positions: np.ndarray) -> np.ndarray:
@@ -175,21 +139,6 @@ def check_alike(outputs: Any, target: Any) -> None:
 def number(value: Any) -> Any:
     """A scalar as a Python number, float or complex."""
     return np.asarray(value).item()
-
-
-def has_starts(state: Any) -> bool:
-    """Whether a state is a `PointEnsemble`: every sample has come to rest from several starts."""
-    return hasattr(state, "starts")
-
-
-def is_distribution(state: Any) -> bool:
-    """Whether a state is a `SpinDistribution`: every configuration has a probability."""
-    return hasattr(state, "probabilities")
-
-
-def has_many_points(state: Any) -> bool:
-    """Whether the position of a state has an axis of points in front."""
-    return getattr(state, "batched", False) or has_starts(state)
 
 
 def repeated(array: np.ndarray | None, number: int, batched: bool) -> np.ndarray | None:

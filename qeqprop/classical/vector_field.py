@@ -1,22 +1,22 @@
 """Vector-field dynamics: states at rest under forces that no energy need have, such as those of asymmetric weights."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from ..core.system import Params, real_array
 from ..core.written import check_function
+from .coordinates import AbstractExactState, Coordinates
 from .declared import AbstractDeclaredSystem, check_shape, check_shapes
 from .energy import Nudge, batch_length
-from .state_cost import Coordinates, StateTerm
+from .state_cost import StateTerm
 
 if TYPE_CHECKING:
     from .asymmetric import AsymEP
@@ -25,7 +25,7 @@ NODES = np.polynomial.legendre.leggauss(6)
 """Points and weights by which the work along a straight way is integrated: exact for polynomials of degree 11."""
 
 
-class FieldState(AbstractModule):
+class FieldState(AbstractExactState):
     """A point, and the point from which the work of the field is counted.
 
     Attributes:
@@ -36,17 +36,9 @@ class FieldState(AbstractModule):
     position: np.ndarray
     origin: np.ndarray
 
-    _repr_html_ = display.of_state
-
-    def expect(self, observable: Any) -> Estimate:
-        """The value of an observable at this point, e.g. of `Coordinates([0, 3])`."""
-        return self.expect_all((observable,))
-
-    def expect_all(self, observables: Sequence[Any]) -> Estimate:
-        """The coordinates that the observables read, in one row."""
-        if not all(isinstance(observable, Coordinates) for observable in observables):
-            raise TypeError("The state of a vector field shows `Coordinates`: use a StateCost.")
-        return Estimate.exact(np.concatenate([o.of(self.position) for o in observables]))
+    def read(self, observable: Coordinates) -> np.ndarray:
+        """The coordinates that an observable reads."""
+        return observable.of(self.position)
 
     def __repr__(self) -> str:
         return f"FieldState(coordinates {self.position.shape})"
