@@ -13,6 +13,7 @@ from ..core.precision import jax_float64
 from .architecture import Architecture
 from .block_loop import squares
 from .blocks import copies, flat, side_by_side
+from .branches import PLACES, RISE
 from .output_pull import Pull, Reader
 
 ACTIVATIONS = ("tanh", "sigmoid", "hard_sigmoid", "relu", "gelu", "linear")
@@ -103,6 +104,7 @@ class Facts(NamedTuple):
         displacement: from the start.
         softest: bound from below, by Gershgorin's circles, of the curvature 1 + beta d2C/ds2 by the outputs at the start.
         finite: 1 where all activities are.
+        jumped: samples in which a barrier lies between the start, a free state, and the end.
     """
 
     relative: float
@@ -110,6 +112,7 @@ class Facts(NamedTuple):
     displacement: float
     softest: float
     finite: float
+    jumped: float
 
 
 @functools.lru_cache(maxsize=64)
@@ -162,6 +165,7 @@ def sweeps(net: Net, readers: tuple[Reader, ...], phases: int) -> Callable[..., 
             displacement=jnp.sqrt(jnp.sum(by_phase(moved), axis=1)),
             softest=1 - jnp.max(by_phase(bend.sum(axis=-1)), axis=1, initial=0.0),
             finite=jnp.all(by_phase(jnp.isfinite(violated) & jnp.isfinite(bare)), axis=1),
+            jumped=jnp.sum(by_phase(_jumped(net, params, drives, pull, start, layers, errors)), axis=1),
         )
         return Settled(
             layers=layers[1:],
@@ -172,6 +176,28 @@ def sweeps(net: Net, readers: tuple[Reader, ...], phases: int) -> Callable[..., 
         )
 
     return jax.jit(settle)
+
+
+def _jumped(
+    net: Net, params: Any, drives: Any, pull: Pull, start: Sequence[Any], ends: Sequence[Any], errors: Mapping[int, Any]
+) -> Any:
+    """Whether a barrier lies between free states and nudged ones, sample by sample: see `branches`.
+
+    Looked for on the way on which all errors grow alike, whose energy without nudges is half a square; with them it must fall
+    all along. From a start that is not free nothing can be told, and the answer is no.
+    """
+    jax = jax_float64()
+    jnp = jax.numpy
+
+    def energy(part: Any) -> Any:
+        layers, _ = _predicted(net, params, drives, start[0], {k: part * error for k, error in errors.items()})
+        return part**2 * _energies(errors) + pull.costs(flat(layers[-1]))
+
+    slopes = jax.lax.map(lambda part: jax.jvp(energy, (part,), (jnp.ones_like(part),))[1], jnp.asarray(PLACES))
+    predictions, _ = _at(net, params, drives, start)
+    wrong = sum(squares(start[k] - prediction) for k, prediction in predictions.items())
+    moved = sum(squares(end - begun) for end, begun in zip(ends[1:], start[1:], strict=True))
+    return (slopes.max(axis=0) > RISE * jnp.abs(slopes).max(axis=0)) & (wrong <= RISE**2 * moved)
 
 
 def _activation(name: str) -> Callable[[Any], Any]:

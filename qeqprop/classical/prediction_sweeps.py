@@ -31,7 +31,8 @@ class PredictionSweeps(AbstractJointSolver):
     """Equilibria of a `PredictiveCodingNetwork`, a whole batch at once.
 
     The linear response is the backward pass of backpropagation. `stats` of nudged states: `sweeps`, pairs of a backward and
-    a forward one; `relative_residual`, in units of the nudging force; `displacement` from the state they started from.
+    a forward one; `relative_residual`, in units of the nudging force; `displacement` from the state they started from. A nudged
+    state with a barrier between it and the free one has the status `BRANCH_JUMP`.
 
     Args:
         tolerance: bound on the violated stationarity, in units of the nudging force.
@@ -118,7 +119,7 @@ class PredictionSweeps(AbstractJointSolver):
 
     def _status(self, facts: Facts) -> Status:
         if facts.finite and facts.relative <= self.tolerance:
-            return Status.OK
+            return Status.BRANCH_JUMP if facts.jumped else Status.OK
         return Status.UNCONVERGED if facts.sweeps == self.max_sweeps else Status.NUDGE_TOO_LARGE  # the sweeps lead away
 
     def respond(

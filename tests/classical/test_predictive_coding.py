@@ -188,3 +188,28 @@ def test_a_gradient_is_saved_and_loaded(tmp_path):
     # without what the solver knew, the errors are differences of activities: 1e-16 of one, in forces of 1e-3
     for name, force in nudged.param_grad(params, out.nudged[0][1].state).mean.items():
         np.testing.assert_allclose(nudged.param_grad(params, state).mean[name], force, atol=1e-15)
+
+
+@pytest.mark.parametrize(("beta", "status"), [(0.002, qp.Status.OK), (0.05, qp.Status.BRANCH_JUMP)])
+def test_sweeps_that_leap_over_a_barrier_are_flagged(beta, status):
+    net = PredictiveCodingNetwork((1, 1, 2, 1))
+    params = {"w0": [[1.0]], "b0": [0.0], "w1": [[1.0, -7.0]], "b1": [0.0, -1.0], "w2": [[3.0], [1.0]], "b2": [6.0]}
+    cost = StateCost(squared_error, net.outputs)
+    inputs, targets = [[0.4], [2.0]], [[-7.0], [7.0]]  # the second sample has a small error, and stays
+    out = qp.ep_gradient(net, params, cost, targets, inputs=inputs, scheme=qp.one_sided(beta), throw=False)
+    strength, nudged = out.nudged[-1]
+    assert strength == beta
+    assert nudged.status is status
+
+    # with the other layers at their minima, the energy is one of s_1 alone: (s - t)^2/2 + k (f(s) - y)^2/2
+    free = np.tanh(0.4)
+
+    def slope(s):
+        u, v = np.tanh(s), np.tanh(-7 * s - 1)
+        return s - free + beta / (1 + 11 * beta) * (3 * u + v + 13) * (3 * (1 - u**2) - 7 * (1 - v**2))
+
+    end, other = nudged.state.layers[1].ravel()
+    assert abs(slope(end)) < 1e-9
+    uphill = slope(np.linspace(free, end, 1001)[1:-1]) * (end - free) > 0
+    assert np.any(uphill) == (status is qp.Status.BRANCH_JUMP)
+    assert abs(other - np.tanh(2.0)) < 0.03
