@@ -22,7 +22,7 @@ import scipy.sparse.linalg as spla
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .factorization import DENSE, factorize
@@ -288,5 +288,5 @@ class _Balance:
 
 def _checked(system: AbstractSystem) -> ResistiveNetwork:
     if not isinstance(system, ResistiveNetwork):
-        raise TypeError(f"ActiveSet solves a ResistiveNetwork, not {type(system).__name__}.")
+        raise wrong_system(system, "ActiveSet", "a ResistiveNetwork")
     return system

@@ -7,10 +7,10 @@ import equinox as eqx
 import numpy as np
 
 from ..core.scheme import AbstractScheme
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.system import AbstractSystem, Params
 from .annealing import configuration_of, lowest_of
-from .ising import Ising, SpinModel, not_ising
+from .ising import Ising, SpinModel
 from .temperature import contrast
 
 Options = Mapping[str, Any]
@@ -38,7 +38,7 @@ def to_bqm(system: Ising, params: Mapping[str, Any]) -> Any:
         -0.5 -1.0
     """
     if not isinstance(system, Ising):
-        raise not_ising("to_bqm writes", system)
+        raise TypeError(f"Argument `system` must be an Ising network, but is {type(system).__name__}.")
     if system.batch_size is not None:
         raise ValueError("Argument `system` must have inputs of one sample: a dimod model has no batch axis.")
     return _bqm(system.model(system.check_params(params)))
@@ -127,7 +127,7 @@ class Annealer(AbstractSolver):
     ) -> Equilibrium:
         """The lowest state among the samples."""
         if not isinstance(system, Ising):
-            raise not_ising("Annealer solves", system)
+            raise wrong_system(system, "Annealer", "Ising networks, of pair couplings and fields")
         model, options = system.model(params), dict(self.options)
         if "seed" in (getattr(self.sampler, "parameters", None) or {}) and "seed" not in options:
             options["seed"] = int((key or np.random.SeedSequence()).generate_state(1)[0] >> 1)

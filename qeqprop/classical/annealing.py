@@ -9,10 +9,10 @@ import numpy as np
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.scheme import AbstractScheme
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
-from .ising import Ising, SpinModel, not_ising
+from .ising import Ising, SpinModel
 from .spin_chains import Chains, coupling_matrix, words
 from .spin_ensemble import SpinEnsemble
 from .temperature import check_temperature, contrast
@@ -89,7 +89,7 @@ class SimulatedAnnealing(AbstractSolver):
     ) -> Equilibrium:
         """The lowest state of the reads: from random spins, or in reverse from the state of `init`."""
         if not isinstance(system, Ising):
-            raise not_ising("SimulatedAnnealing solves", system)
+            raise wrong_system(system, "SimulatedAnnealing", "Ising networks, of pair couplings and fields")
         model = system.model(params)
         begin = None if init is None else self._begin(init, model)
         chains = Chains(model, self.reads, words(key), begin)

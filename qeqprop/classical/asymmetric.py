@@ -10,10 +10,10 @@ import numpy as np
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
-from .root import find_root
+from .root import displacement, find_root
 from .vector_field import FieldState, VectorField
 
 
@@ -31,7 +31,7 @@ class AbstractFixedPoint(AbstractSolver):
         self, system: AbstractSystem, params: Params, *, init: Equilibrium | None = None, key: Any = None
     ) -> Equilibrium:
         """The state at rest that Newton's method finds from `init`, or from the system's start."""
-        net = _checked(system)
+        net = _checked(system, self.name)
         position = net.origin if init is None else np.asarray(init.state.position)
         if position.shape != net.state_shape:
             raise ValueError(f"Argument `init` must have a state of shape {net.state_shape}, but has {position.shape}.")
@@ -66,15 +66,12 @@ class AbstractFixedPoint(AbstractSolver):
         self, system: AbstractSystem, params: Params, equilibrium: Equilibrium, term: Any, *, tolerance: float
     ) -> Response:
         """The displacement per unit of nudge, (J + B) ds = dC/ds, and the change of the forces along it."""
-        net = _checked(system)
+        net = _checked(system, self.name)
         position = np.asarray(equilibrium.state.position)
         jacobian = net.nudged_jacobian(params, position)
         matrix, load = jacobian + self.correction(jacobian), net.term_slope(term, position)
-        step = np.linalg.solve(matrix, load)
-        step = step + np.linalg.solve(matrix, load - matrix @ step)
-        residual = float(np.linalg.norm(matrix @ step - load) / max(float(np.linalg.norm(load)), 1e-300))
-        status = Status.OK if residual <= max(tolerance, 1e-8) else Status.UNCONVERGED
-        return Response(Estimate.exact(net.force_change(params, position, step)), np.asarray(residual), status, {})
+        step, residual, status = displacement(matrix, load, tolerance)
+        return Response(Estimate.exact(net.force_change(params, position, step)), residual, status, {})
 
     def default_scheme(self, free: Equilibrium, term: Any) -> AbstractScheme:
         """Linear response: one linear system."""
@@ -167,9 +164,9 @@ class AsymEP(AbstractFixedPoint):
         return jacobian.T - jacobian
 
 
-def _checked(system: AbstractSystem) -> VectorField:
+def _checked(system: AbstractSystem, solver: str) -> VectorField:
     if not isinstance(system, VectorField):
-        raise TypeError(f"This solver finds the states at rest of a VectorField, not of a {type(system).__name__}.")
+        raise wrong_system(system, solver, "a VectorField")
     return system
 
 

@@ -16,7 +16,7 @@ from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.joint import AbstractJointSolver
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import Equilibrium, Response
+from ..core.solver import Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .architecture import SCHEDULES
@@ -219,7 +219,7 @@ class BlockDescent(AbstractJointSolver):
 
 def _checked(system: AbstractSystem) -> AbstractLayeredNetwork:
     if not isinstance(system, AbstractLayeredNetwork):
-        raise TypeError(f"BlockDescent solves layered networks, not {type(system).__name__}.")
+        raise wrong_system(system, "BlockDescent", "layered networks")
     return system
 
 

@@ -25,7 +25,7 @@ from ..core.graph import check_count
 from ..core.nudge import AbstractNudge
 from ..core.precision import jax_float64
 from ..core.scheme import AbstractScheme, Stencil, centered
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .energy import AbstractPotentialSystem, PointState
@@ -92,9 +92,7 @@ class DiscreteTime(AbstractSolver):
     ) -> Equilibrium:
         """The state after the steps, from `init` or from the system's start."""
         if not isinstance(system, AbstractPotentialSystem):
-            raise TypeError(
-                f"DiscreteTime iterates a potential written in JAX, e.g. an `EnergySystem`, not {type(system).__name__}."
-            )
+            raise wrong_system(system, "DiscreteTime", "potentials written in JAX, e.g. an `EnergySystem`")
         single = system.batch_size is None
         motion, scene = motion_of(system)
         starts = system.starts() if init is None else init.state.position[None] if single else init.state.position

@@ -10,7 +10,7 @@ from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .domains import Spins
@@ -269,9 +269,7 @@ def _spectrum(system: AbstractSystem, params: Params) -> _Spectrum:
         _check_number(system.n_sites, MAX_SPINS, "use HeatBath or ParallelTempering, at T = 0 SimulatedAnnealing.")
         return _IsingSpectrum(system.model(params))
     if not (isinstance(system, AbstractPotentialSystem) and isinstance(system.domain, Spins)):
-        raise TypeError(
-            f"ExactEnumeration solves Ising networks and an EnergySystem with `domain=Spins()`, not {type(system).__name__}."
-        )
+        raise wrong_system(system, "ExactEnumeration", "Ising networks and an EnergySystem with `domain=Spins()`")
     frame, free = system.start(), system.free
     _check_number(len(free), MAX_FREE_SPINS, "samplers take an `Ising`, whose potential has pair couplings alone.")
     return _PotentialSpectrum(

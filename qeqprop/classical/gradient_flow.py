@@ -12,7 +12,7 @@ import numpy as np
 from ..core.graph import check_count
 from ..core.precision import jax_float64
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.system import AbstractSystem, Params
 from .batch_equilibrium import batch_positions, batch_response, equilibrium_at
 from .energy import AbstractPotentialSystem
@@ -85,9 +85,7 @@ class GradientFlow(AbstractSolver):
     ) -> Equilibrium:
         """The state at rest, from `init` or from the system's start."""
         if not isinstance(system, AbstractPotentialSystem):
-            raise TypeError(
-                f"GradientFlow moves in a potential written in JAX, e.g. an `EnergySystem`, not {type(system).__name__}."
-            )
+            raise wrong_system(system, "GradientFlow", "potentials written in JAX, e.g. an `EnergySystem`")
         if np.any(np.isfinite(system.domain.bounds(system.state_shape))):
             raise ValueError("GradientFlow has no flow along the bounds of a box: use `Minimizer` or `DiscreteTime`.")
         land = Landscape.of(system, params)

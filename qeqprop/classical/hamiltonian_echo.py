@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.estimate import Estimate
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .hamiltonian import EchoState, HamiltonianSystem
@@ -109,7 +109,7 @@ class HamiltonianEcho(AbstractSolver):
 
 def _checked(system: AbstractSystem) -> HamiltonianSystem:
     if not isinstance(system, HamiltonianSystem):
-        raise TypeError(f"HamiltonianEcho runs a HamiltonianSystem, not a {type(system).__name__}.")
+        raise wrong_system(system, "HamiltonianEcho", "a HamiltonianSystem")
     return system
 
 

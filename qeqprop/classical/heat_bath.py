@@ -9,11 +9,11 @@ import numpy as np
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.scheme import LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .covariance import covariances
-from .ising import Ising, not_ising
+from .ising import Ising
 from .spin_chains import Chains, words
 from .spin_ensemble import SpinEnsemble, over_chains
 from .temperature import check_temperature
@@ -84,7 +84,7 @@ class HeatBath(AbstractSolver):
     ) -> Equilibrium:
         """The ensemble; with an `init` by its random numbers, else with those of `key`."""
         if not isinstance(system, Ising):
-            raise not_ising("HeatBath samples", system)
+            raise wrong_system(system, "HeatBath", "Ising networks, of pair couplings and fields")
         seed = words(key) if init is None else seed_of(init, "HeatBath")
         chains = Chains(system.model(params), self.chains, seed, records=self.records)
         free, bias = cool(chains, self.temperature, self.burn_in)

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..core.estimate import Estimate
 from ..core.scheme import AbstractScheme
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params, replaced
 from .energy import AbstractEnergySystem, AbstractPotentialSystem, PointState
@@ -73,9 +73,7 @@ class HolomorphicMinimizer(AbstractSolver):
         if not (isinstance(system, AbstractEnergySystem) and _is_complex(system)):
             return self.minimizer.solve(system, params, init=init)
         if not isinstance(system, AbstractPotentialSystem):
-            raise TypeError(
-                f"HolomorphicMinimizer follows potentials written in JAX to complex nudges, not {type(system).__name__}."
-            )
+            raise wrong_system(system, "HolomorphicMinimizer", "potentials written in JAX")
         if np.any(np.isfinite(system.domain.bounds(system.state_shape))):
             raise ValueError(
                 "A state has a kink where it reaches the bounds of its box: no complex nudge can be followed."

@@ -11,7 +11,6 @@ from ..core.estimate import Estimate
 from ..core.graph import Edges, check_count, check_edges, check_input_edges, check_nodes
 from ..core.nudge import WeightedObservables
 from ..core.system import AbstractSystem, Params, replaced
-from .domains import Spins
 from .energy import check_inputs
 from .spin_products import Product, product_table
 
@@ -40,14 +39,6 @@ class SpinModel(NamedTuple):
         signs = spins.astype(np.float64)
         bonds = signs[..., self.pairs[:, 0]] * signs[..., self.pairs[:, 1]]
         return constant - bonds @ self.couplings - np.sum(fields * signs, axis=-1)
-
-
-def not_ising(what: str, system: AbstractSystem) -> TypeError:
-    """The error of a solver that needs couplings and fields, e.g. `what` = "HeatBath samples"."""
-    other = f"{what} Ising networks, not {type(system).__name__}."
-    if isinstance(getattr(system, "domain", None), Spins):
-        other += " Potentials of spins are solved by ExactEnumeration; pair couplings alone make an `Ising`."
-    return TypeError(other)
 
 
 class Ising(AbstractSystem):

@@ -12,7 +12,7 @@ import numpy as np
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params, replaced
 from .batch_equilibrium import batch_positions, batch_response, equilibrium_at
@@ -83,7 +83,7 @@ class Minimizer(AbstractSolver):
     ) -> Equilibrium:
         """The minimum downhill from `init` (or from the system's start)."""
         if not isinstance(system, AbstractEnergySystem):
-            raise TypeError(f"Minimizer solves classical energies, not {type(system).__name__}.")
+            raise wrong_system(system, "Minimizer", "classical energies")
         if self._relaxes(system):
             return self._relaxed(system, params, init)
         position, known = system.start(), None

@@ -15,7 +15,7 @@ from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.joint import AbstractJointSolver
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import Equilibrium, Response
+from ..core.solver import Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .known import Known, frozen, known_drives
@@ -153,7 +153,7 @@ class PredictionSweeps(AbstractJointSolver):
 
 def _checked(system: AbstractSystem) -> PredictiveCodingNetwork:
     if not isinstance(system, PredictiveCodingNetwork):
-        raise TypeError(f"PredictionSweeps solves a PredictiveCodingNetwork, not {type(system).__name__}.")
+        raise wrong_system(system, "PredictionSweeps", "a PredictiveCodingNetwork")
     return system
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.graph import check_count
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.system import AbstractSystem, Params
 from .batch_equilibrium import batch_response
 from .energy import AbstractPotentialSystem
@@ -81,9 +81,7 @@ class RandomStarts(AbstractSolver):
 
     def _land(self, system: AbstractSystem, params: Params) -> Landscape:
         if not isinstance(system, AbstractPotentialSystem):
-            raise TypeError(
-                f"RandomStarts solves potentials written in JAX, e.g. an `EnergySystem`, not {type(system).__name__}."
-            )
+            raise wrong_system(system, "RandomStarts", "potentials written in JAX, e.g. an `EnergySystem`")
         return Landscape.of(system, params, self.starts)
 
     def _points(self, land: Landscape, known: Equilibrium) -> np.ndarray:

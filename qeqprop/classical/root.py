@@ -7,6 +7,8 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.linalg as spla
 
+from ..core.status import Status
+
 HALVINGS = 30
 ROUNDING = 1e2
 """Multiple of the tolerance, in units of the forces that cancel, below which what is left counts as rounding."""
@@ -65,3 +67,16 @@ def solved(matrix: Any, right: np.ndarray) -> np.ndarray:
         )
     except (RuntimeError, np.linalg.LinAlgError):  # exactly singular: no direction leads on
         return np.full(len(right), np.nan)
+
+
+def displacement(matrix: Any, load: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray, Status]:
+    """How far a state at rest moves under a load: matrix^-1 load, its relative residual, and what became of it.
+
+    Refined once. The status is `DEGENERATE` of a singular matrix.
+    """
+    step = solved(matrix, load)
+    step = step + solved(matrix, load - matrix @ step)
+    residual = np.linalg.norm(matrix @ step - load) / max(float(np.linalg.norm(load)), 1e-300)
+    if not np.isfinite(residual):
+        return step, np.asarray(residual), Status.DEGENERATE
+    return step, np.asarray(residual), Status.OK if residual <= max(tolerance, 1e-8) else Status.UNCONVERGED

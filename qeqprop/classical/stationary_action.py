@@ -12,14 +12,14 @@ import scipy.sparse.linalg as spla
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .energy import PointState
 from .factorization import DENSE
 from .lagrangian import LagrangianSystem
 from .newton import moved
-from .root import find_root, solved
+from .root import displacement, find_root
 
 SINGULAR = 1e-11
 """Smallest over largest curvature below which a trajectory counts as not isolated."""
@@ -104,11 +104,8 @@ class StationaryAction(AbstractSolver):
         """The displacement of the trajectory per unit of nudge, S'' dq = -dC/dq, and the change of dS/dtheta along it."""
         motion, position = _checked(system), equilibrium.state.position
         matrix, load = motion.curvature(params, position), -motion.term_slope(term, position)
-        step = solved(matrix, load)
-        step = step + solved(matrix, load - matrix @ step)
-        residual = float(np.linalg.norm(matrix @ step - load) / max(float(np.linalg.norm(load)), 1e-300))
-        status = Status.OK if residual <= max(tolerance, 1e-8) else Status.UNCONVERGED
-        return Response(Estimate.exact(motion.force_change(params, position, step)), np.asarray(residual), status, {})
+        step, residual, status = displacement(matrix, load, tolerance)
+        return Response(Estimate.exact(motion.force_change(params, position, step)), residual, status, {})
 
     def default_scheme(self, free: Equilibrium, term: Any) -> AbstractScheme:
         """Linear response: one linear system."""
@@ -128,7 +125,7 @@ class StationaryAction(AbstractSolver):
 
 def _checked(system: AbstractSystem) -> LagrangianSystem:
     if not isinstance(system, LagrangianSystem):
-        raise TypeError(f"StationaryAction solves a LagrangianSystem, not a {type(system).__name__}.")
+        raise wrong_system(system, "StationaryAction", "a LagrangianSystem")
     return system
 
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from ..core.graph import check_count
 from ..core.scheme import LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.system import AbstractSystem, Params
 from .heat_bath import cool, covariance_response, seed_of, thermal_equilibrium
-from .ising import Ising, not_ising
+from .ising import Ising
 from .spin_chains import Chains, words
 from .spin_ensemble import SpinEnsemble
 from .temperature import check_temperature
@@ -84,7 +84,7 @@ class ParallelTempering(AbstractSolver):
     ) -> Equilibrium:
         """The ensemble at the lowest temperature; with an `init` by its random numbers, else with those of `key`."""
         if not isinstance(system, Ising):
-            raise not_ising("ParallelTempering samples", system)
+            raise wrong_system(system, "ParallelTempering", "Ising networks, of pair couplings and fields")
         seed = words(key) if init is None else seed_of(init, "ParallelTempering")
         model, steps = system.model(params), len(self.temperatures)
         anneal = Chains(model, self.chains, seed)

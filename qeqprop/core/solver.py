@@ -149,6 +149,18 @@ def prepare(
     return system, checked, solver, seed_sequence(key) if solver.stochastic else None
 
 
+def wrong_system(system: AbstractSystem, solver: str, solves: str) -> TypeError:
+    """The error of a solver that does not solve this kind of system, naming one that does.
+
+    Args:
+        solver: its name.
+        solves: what it solves, in words.
+    """
+    other = system.default_solver().name
+    kind = type(system).__name__
+    return TypeError(f"{solver} solves {solves}, not {kind}. The default solver of {kind} is {other} (`solver=None`).")
+
+
 def check_init(init: Any) -> None:
     """Raise TypeError for a start that is no equilibrium, such as a bare state."""
     if init is not None and not isinstance(init, Equilibrium):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.graph import check_count
 from ..core.scheme import LinearResponse, Stencil, balanced_nudge
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.system import AbstractSystem, Params, replaced
 from . import exact_levels, exact_matrix, exact_spins, holomorphic
 from .batch import MAX_BITS
@@ -88,9 +88,7 @@ class ExactDiagonalization(AbstractSolver):
     ) -> Equilibrium:
         """The eigenstate asked for; `key` is not used (nothing is random)."""
         if not isinstance(system, AbstractSpinSystem | OperatorSystem):
-            raise TypeError(
-                f"ExactDiagonalization solves spin networks and operator systems, not {type(system).__name__}."
-            )
+            raise wrong_system(system, "ExactDiagonalization", "spin networks and operator systems")
         if any(np.iscomplexobj(strength) for _, strength in system.nudges):
             return holomorphic.solve(self, system, params, init)
         if self.level:

@@ -10,7 +10,7 @@ from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from ..core.scheme import LinearResponse, Stencil
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params, replaced
 from .fock import FockSpace
@@ -91,7 +91,7 @@ class FockSolver(AbstractSolver):
     ) -> Equilibrium:
         """The equilibrium in the truncated basis; `key` is not used."""
         if not isinstance(system, FockSpace):
-            raise TypeError(f"FockSolver solves a FockSpace, not {type(system).__name__}.")
+            raise wrong_system(system, "FockSolver", "a FockSpace")
         start = None if init is None else _bare(init)
         found = self.solver.solve(system.operator_system(), system.coefficients(params), init=start)
         state = FockState(system.basis, found.state)

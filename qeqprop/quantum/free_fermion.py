@@ -9,7 +9,7 @@ from ..core.estimate import Estimate
 from ..core.memory import check_memory
 from ..core.nudge import WeightedObservables
 from ..core.scheme import LinearResponse, Stencil, balanced_nudge
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .fermion_states import (
@@ -85,7 +85,7 @@ class FreeFermions(AbstractSolver):
     ) -> Equilibrium:
         """The ground state; a nudged one in the parity sector of `init`. `key` is not used (nothing is random)."""
         if not isinstance(system, AbstractSpinSystem):
-            raise TypeError(f"FreeFermions solves spin networks, not {type(system).__name__}.")
+            raise wrong_system(system, "FreeFermions", "spin networks")
         h = _quadratic(system, params)
         parity = init.state.parity if init is not None and system.nudges else None
         return _solve_open(h, parity) if h.is_open else _solve_modes(h, parity)

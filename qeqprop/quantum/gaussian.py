@@ -9,7 +9,7 @@ import numpy as np
 from ..core.graph import check_count
 from ..core.memory import check_memory
 from ..core.scheme import LinearResponse, Stencil, richardson
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.system import AbstractSystem, Params
 from . import gaussian_dense, gaussian_sparse
 from .gaussian_equilibrium import bound_or_refused, collect, measured, respond_dense, solve_dense
@@ -72,7 +72,7 @@ class GaussianGroundState(AbstractSolver):
     ) -> Equilibrium:
         """The ground state; `init` and `key` are not used (there is one minimum, and nothing is random)."""
         if not isinstance(system, HarmonicNetwork):
-            raise TypeError(f"GaussianGroundState solves harmonic networks, not {type(system).__name__}.")
+            raise wrong_system(system, "GaussianGroundState", "harmonic networks")
         dense = system.n_coordinates <= self.dense_size
         if any(np.iscomplexobj(strength) for _, strength in system.nudges):
             return self._solve_complex(system, params, dense)

@@ -9,7 +9,7 @@ import numpy as np
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.scheme import Stencil, richardson
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .mps_operator import StringSum, string_sum
@@ -111,7 +111,7 @@ class MatrixProductGroundState(AbstractSolver):
     ) -> Equilibrium:
         """The ground state; a nudged one from `init`, in its order. `key` is not used (nothing is random)."""
         if not isinstance(system, AbstractSpinSystem):
-            raise TypeError(f"{self.name} solves spin networks, not {type(system).__name__}.")
+            raise wrong_system(system, self.name, "spin networks")
         self._check_size(system)
         start = None if init is None else _check_start(init, system.n_sites)
         order, choice = self._order(system) if start is None else (start.order, "as the initial state")

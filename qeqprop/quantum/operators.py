@@ -117,14 +117,13 @@ class OperatorSystem(AbstractSystem):
     nudges: tuple[tuple[WeightedObservables, complex], ...]
 
     def __init__(self, terms: Mapping[str, Sequence[Any]], fixed: Any = None, *, inputs: Sequence[Any] = ()):
-        if not isinstance(terms, Mapping) or not any(len(operators) for operators in terms.values()):
+        if not isinstance(terms, Mapping):
             raise TypeError("Argument `terms` must be a non-empty dict {name: [operator, ...]}.")
-        self.terms = tuple(
-            (str(name), tuple(_operator(op, f"terms[{name!r}][{k}]") for k, op in enumerate(operators)))
-            for name, operators in terms.items()
-        )
+        self.terms = tuple((str(name), _listed(listed, f"terms[{name!r}]")) for name, listed in terms.items())
+        if not self._operators():
+            raise TypeError("Argument `terms` must be a non-empty dict {name: [operator, ...]}.")
         self.fixed = None if fixed is None else _operator(fixed, "fixed")
-        self.input_terms = tuple(_operator(op, f"inputs[{k}]") for k, op in enumerate(inputs))
+        self.input_terms = _listed(inputs, "inputs")
         self.inputs = np.zeros(len(self.input_terms))
         self.nudges = ()
         everything = [*self._operators(), *self.input_terms, *([self.fixed] if self.fixed else [])]
@@ -216,6 +215,16 @@ class OperatorSystem(AbstractSystem):
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name} {shape}" for name, shape in self.param_shapes.items())
         return f"OperatorSystem(dim={self.dim}, parameters {shapes})"
+
+
+def _listed(operators: Any, name: str) -> tuple[MatrixOperator, ...]:
+    """All operators of a list, a tuple or a stack (k, n, n). TypeError: a single one."""
+    if not isinstance(operators, list | tuple) and getattr(operators, "ndim", 0) != 3:
+        raise TypeError(
+            f"Argument `{name}` must be a list of operators, but is {type(operators).__name__}: of one operator write "
+            "`[operator]`."
+        )
+    return tuple(_operator(operator, f"{name}[{k}]") for k, operator in enumerate(operators))
 
 
 def _operator(operator: Any, name: str) -> MatrixOperator:

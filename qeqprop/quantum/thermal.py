@@ -14,7 +14,7 @@ from ..core.estimate import Estimate
 from ..core.memory import check_memory, format_bytes
 from ..core.module import AbstractModule
 from ..core.scheme import LinearResponse, Stencil, balanced_nudge
-from ..core.solver import AbstractSolver, Equilibrium, Response
+from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .gaussian_equilibrium import respond_dense, solve_dense
@@ -237,9 +237,7 @@ def _dense(system: AbstractSystem, params: Params) -> tuple[int, np.ndarray]:
         _check_size(system.dim, 0)
         return 0, system.matrix(params).toarray()
     if not isinstance(system, AbstractSpinSystem):
-        raise TypeError(
-            f"GibbsState solves spin networks, operator systems and harmonic networks, not {type(system).__name__}."
-        )
+        raise wrong_system(system, "GibbsState", "spin networks, operator systems and harmonic networks")
     _check_size(1 << system.n_sites, system.n_sites)
     weighted = zip(system.strengths(params), system.operators(), strict=True)
     total = PauliSum((x, z, w * c) for w, operator in weighted for x, z, c in operator)

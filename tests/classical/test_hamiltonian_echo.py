@@ -134,7 +134,7 @@ def test_bad_arguments_are_refused_before_any_work():
         HamiltonianSystem(potential, 2, SHAPES, dt=DT, steps=3, start=[0.0, 1.0], inputs=(3,))
     with pytest.raises(ValueError, match=r"`inputs` must have shape \(41, 3\)"):
         qp.equilibrate(NET, PARAMS, inputs=GIVEN["inputs"][1:])
-    with pytest.raises(TypeError, match="runs a HamiltonianSystem, not a"):
+    with pytest.raises(TypeError, match="solves a HamiltonianSystem, not"):
         qp.equilibrate(
             qp.classical.FlowNetwork(2, [(0, 1)], grounded=[0]), {"k": [1.0]}, solver=qp.classical.HamiltonianEcho()
         )

@@ -110,7 +110,7 @@ FLOW = FlowNetwork(3, [(0, 1), (1, 2)], driven=[0], grounded=[2])
         (EnergySystem(kinked, (1,), {"a": ()}), {"a": 1.0}, PULL, ValueError, "must be analytic functions"),
         (BOXED, {"a": 1.0}, PULL, ValueError, "bounds of its box"),
         (WELL, {"a": 1.0}, StateCost(lambda s, y: jnp.abs(s).sum() ** 2), ValueError, "must be analytic functions"),
-        (FLOW, {"k": [1.0, 1.0]}, PULL, TypeError, "potentials written in JAX to complex nudges, not FlowNetwork"),
+        (FLOW, {"k": [1.0, 1.0]}, PULL, TypeError, "potentials written in JAX, not FlowNetwork"),
     ],
     ids=["potential", "box", "cost", "no potential"],
 )

@@ -122,7 +122,7 @@ def test_bad_arguments_are_refused_before_any_work():
     net, params, _, given = problem(None)
     with pytest.raises(ValueError, match=r"`inputs` must have shape \(40, 2\)"):
         qp.equilibrate(net, params, inputs=given["inputs"][1:])
-    with pytest.raises(TypeError, match="solves a LagrangianSystem, not a"):
+    with pytest.raises(TypeError, match="solves a LagrangianSystem, not"):
         qp.equilibrate(qp.classical.FlowNetwork(2, [(0, 1)], grounded=[0]), {"k": [1.0]}, solver=StationaryAction())
     with pytest.raises(qp.EquilibriumError):  # a minimiser finds no minimum, and says so
         qp.equilibrate(net, params, inputs=given["inputs"], solver=Minimizer(max_iterations=20))

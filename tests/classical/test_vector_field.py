@@ -147,7 +147,7 @@ def test_states_that_no_dynamics_reaches_are_refused():
         qp.equilibrate(nowhere, {"k": [2.0]})
     with pytest.raises(ValueError, match=r"must return a velocity of shape \(2,\)"):
         VectorField(lambda p, s, x: s[:1], 2, {"k": (1,)})
-    with pytest.raises(TypeError, match="of a VectorField, not of a"):
+    with pytest.raises(TypeError, match="AsymEP solves a VectorField, not EnergySystem"):
         qp.equilibrate(EnergySystem(lambda p, s, x: p["k"] @ s**2, (1,), {"k": (1,)}), {"k": [1.0]}, solver=AsymEP())
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import qeqprop as qp
+from qeqprop import classical
 from qeqprop.core.evaluation import evaluate
 from qeqprop.core.reference import free_losses
 
@@ -32,6 +33,22 @@ def test_an_observable_is_no_nudge_elsewhere_either():
     ):
         with pytest.raises(TypeError, match="must be a qeqprop nudge"):
             call()
+
+
+@pytest.mark.parametrize("solver", [
+    qp.GaussianGroundState(), qp.FreeFermions(), qp.quantum.FockSolver(), classical.Minimizer(), classical.HeatBath(1.0),
+    classical.BlockDescent(), classical.ActiveSet(), classical.PredictionSweeps(), classical.AsymEP(), classical.GradientFlow(),
+    classical.RandomStarts(2), classical.HamiltonianEcho(), classical.StationaryAction(), classical.HolomorphicMinimizer(),
+    classical.ExactEnumeration(1.0), classical.ParallelTempering([1.0, 2.0]), classical.SimulatedAnnealing(),
+])  # fmt: skip
+def test_a_solver_of_other_systems_names_one_of_this_system(solver):
+    system = qp.OperatorSystem({"a": [np.diag([0.0, 1.0])]})
+    message = r"\w+ solves .*, not OperatorSystem\. The default solver of .* is ExactDiagonalization"
+    with pytest.raises(TypeError, match=message):
+        qp.equilibrate(system, {"a": [1.0]}, solver=solver)
+    springs = qp.HarmonicNetwork(1, [])
+    with pytest.raises(TypeError, match="default solver of HarmonicNetwork is GaussianGroundState"):
+        qp.equilibrate(springs, springs.init_params(0), solver=qp.ExactDiagonalization())
 
 
 @pytest.mark.parametrize(

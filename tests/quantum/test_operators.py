@@ -71,8 +71,14 @@ def test_bad_matrices_are_refused(matrix, error, message):
         (lambda: qp.OperatorSystem({"a": [SX]}, fixed=np.eye(3)), ValueError, r"one dimension, but have \[2, 3\]"),
         (lambda: qp.OperatorSystem({"a": [SX]}, inputs=[np.eye(3)]), ValueError, r"one dimension, but have \[2, 3\]"),
         (lambda: qp.OperatorSystem({"a": [SX]}).with_inputs([1.0]), ValueError, "`inputs`"),
+        (
+            lambda: qp.OperatorSystem({"a": SX}),
+            TypeError,
+            r"`terms\['a'\]` must be a list of operators, but is ndarray",
+        ),
+        (lambda: qp.OperatorSystem({"a": [SX]}, inputs=SZ), TypeError, r"of one operator write `\[operator\]`"),
     ],
-    ids=["empty", "list", "no terms", "dimensions", "fixed", "inputs", "no inputs"],
+    ids=["empty", "list", "no terms", "dimensions", "fixed", "inputs", "no inputs", "bare", "bare input"],
 )
 def test_bad_systems_are_refused(make, error, message):
     with pytest.raises(error, match=message):
