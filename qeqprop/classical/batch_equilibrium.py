@@ -11,9 +11,11 @@ from .energy import AbstractPotentialSystem
 from .factorization import DENSE
 from .landscape import Landscape
 from .relax import FLAT, smallest_curvatures, solve_masked
+from .runaway import explained, ran_away
 from .state_cost import AbstractStateTerm
 
 
+@np.errstate(over="ignore", invalid="ignore")  # of an energy without a minimum, which the status will tell
 def equilibrium_at(
     land: Landscape,
     start: np.ndarray,
@@ -47,9 +49,14 @@ def equilibrium_at(
         stats["bound_changes"] = int(np.sum(held != land.free().held(start)))
         if system.nudges and np.any(jumped(land.free().slopes, land.slopes, start, step)):
             status = max(status, Status.BRANCH_JUMP)
-    if not np.all(np.isfinite(residual)):
+    values = land.values(free)
+    finite = np.isfinite(residual)
+    if not np.all(finite):
         status = Status.NOT_FINITE
-    return Equilibrium(land.state(free), land.mean(land.values(free)), land.worst(residual), None, status, stats)
+    if np.any(~(converged & finite) & ran_away(start, free, land.values(start), values)):
+        status = Status.UNBOUNDED
+    stats |= explained(system, land.params, status)
+    return Equilibrium(land.state(free), land.mean(values), land.worst(residual), None, status, stats)
 
 
 def batch_positions(system: AbstractPotentialSystem, known: Equilibrium) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Elastic networks: nodes in space, joined by central-force springs."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import numpy as np
@@ -76,6 +76,8 @@ class ElasticNetwork(AbstractEnergySystem):
     pattern: EdgePattern
     inputs: np.ndarray
     nudges: tuple[Nudge, ...]
+
+    stiffnesses: ClassVar[tuple[str, ...]] = ("k",)
 
     def __init__(
         self,

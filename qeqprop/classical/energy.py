@@ -8,7 +8,7 @@ JAX, of whole batches too.
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import equinox as eqx
 import numpy as np
@@ -69,6 +69,9 @@ class AbstractEnergySystem(AbstractSystem):
     """An energy of coordinates, of which some are free. Vectors of free coordinates have shape (n_free,)."""
 
     nudges: eqx.AbstractVar[tuple[Nudge, ...]]
+
+    stiffnesses: ClassVar[tuple[str, ...]] = ()
+    """Parameters that leave the energy without a minimum where they are too negative."""
 
     @property
     @abc.abstractmethod

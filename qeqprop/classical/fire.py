@@ -14,6 +14,8 @@ from ..core.module import AbstractModule
 
 GROW, SHRINK, START_ALPHA, FADE, PATIENCE = 1.1, 0.5, 0.1, 0.99, 5
 """The constants of the paper: f_inc, f_dec, alpha_start, f_alpha, N_min."""
+HUGE = 1e100
+"""Force at which the relaxation ends: it runs away."""
 
 
 class Fire(AbstractModule):
@@ -57,7 +59,7 @@ class Fire(AbstractModule):
         for _ in range(self.steps):
             blocked = ((states <= low) & (force < 0)) | ((states >= high) & (force > 0))
             force, velocity = np.where(blocked, 0.0, force), np.where(blocked, 0.0, velocity)
-            if not np.abs(force).max(initial=0.0) > enough:
+            if not enough < np.abs(force).max(initial=0.0) < HUGE:
                 break
             downhill = np.sum(force * velocity, axis=1) > 0
             good = np.where(downhill, good + 1, 0)

@@ -1,7 +1,7 @@
 """Harmonic oscillators as classical points: `HarmonicNetwork` at hbar = 0, with all that classical systems can."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import numpy as np
@@ -68,6 +68,8 @@ class HarmonicOscillators(AbstractPotentialSystem):
     components: int = eqx.field(static=True)
     inputs: np.ndarray | None
     nudges: tuple[Nudge, ...]
+
+    stiffnesses: ClassVar[tuple[str, ...]] = ("k", "kappa")
 
     def __init__(self, n_sites: int, edges: Any, *, components: int = 1, input_sites: Sequence[int] = ()):
         jax_float64()

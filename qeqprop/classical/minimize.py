@@ -25,6 +25,7 @@ from .flat_directions import flatness, overlap
 from .landscape import Landscape
 from .newton import Minimum, minimize, moved
 from .relax import FLAT, relax
+from .runaway import explained, ran_away
 from .stability import check_nudge, check_nudges
 from .state_cost import StateTerm
 
@@ -97,7 +98,7 @@ class Minimizer(AbstractSolver):
         )
         energy = system.value(params, found.position)
         stats: dict[str, Any] = {"newton_steps": found.newton_steps, "chord_steps": found.chord_steps}
-        status = _status(system, params, found, stats)
+        status = _status(system, params, position, found, stats)
         if init is not None:
             stats["displacement"] = float(np.linalg.norm(_way(system, init.state.position, found.position)))
             step = _way(system, position, found.position).flat[system.free]
@@ -106,6 +107,7 @@ class Minimizer(AbstractSolver):
                 stats |= _felt(init, np.asarray(pull))
             if system.nudges and _left_branch(system, params, position, step):
                 status = max(status, Status.BRANCH_JUMP)
+        stats |= explained(system, params, status)
         return Equilibrium(
             state=system._state_at(params, found.position, found.curvature if found.definite else None),
             energy=Estimate.exact(np.asarray(energy)),
@@ -135,7 +137,8 @@ class Minimizer(AbstractSolver):
             check_nudges(land, start)
         reach = system.domain.period if isinstance(system.domain, Torus) else 0.0
         fire = None if system.nudges else self.fire
-        found = relax(land, start, fire, self.tolerance, self.max_iterations, reach)
+        with np.errstate(over="ignore", invalid="ignore"):  # of an energy without a minimum, which the status will tell
+            found = relax(land, start, fire, self.tolerance, self.max_iterations, reach)
         known = equilibrium_at(land, start, found.free, found.converged, init, {"newton_steps": found.newton_steps})
         degenerate = Status.OK if np.all(found.definite) else Status.DEGENERATE
         return replaced(known, status=max(known.status, degenerate))  # type: ignore[no-any-return]
@@ -188,8 +191,14 @@ def _carried(system: AbstractEnergySystem, position: np.ndarray) -> np.ndarray:
     return moved(system, start, (position - start).flat[system.free])
 
 
-def _status(system: AbstractEnergySystem, params: Params, found: Minimum, stats: dict[str, Any]) -> Status:
+def _status(
+    system: AbstractEnergySystem, params: Params, start: np.ndarray, found: Minimum, stats: dict[str, Any]
+) -> Status:
     """What is known of the minimum; where its curvature was factorised, how soft the softest direction is."""
+    if not found.converged:
+        before, after = (system.value(params, at) for at in (start, found.position))
+        if ran_away(start.reshape(1, -1), found.position.reshape(1, -1), before, after)[0]:
+            return Status.UNBOUNDED
     if not np.all(np.isfinite(found.slope)):
         return Status.NOT_FINITE
     if not found.converged:

@@ -149,16 +149,17 @@ def prepare(
     return system, checked, solver, seed_sequence(key) if solver.stochastic else None
 
 
-def wrong_system(system: AbstractSystem, solver: str, solves: str) -> TypeError:
+def wrong_system(system: Any, solver: str, solves: str) -> TypeError:
     """The error of a solver that does not solve this kind of system, naming one that does.
 
     Args:
         solver: its name.
         solves: what it solves, in words.
     """
-    other = system.default_solver().name
-    kind = type(system).__name__
-    return TypeError(f"{solver} solves {solves}, not {kind}. The default solver of {kind} is {other} (`solver=None`).")
+    kind, other = type(system).__name__, ""
+    if isinstance(system, AbstractSystem):
+        other = f" The default solver of {kind} is {system.default_solver().name} (`solver=None`)."
+    return TypeError(f"{solver} solves {solves}, not {kind}.{other}")
 
 
 def check_init(init: Any) -> None:

@@ -21,6 +21,7 @@ class Status(IntEnum):
     UNDERSAMPLED = 7
     UNCONVERGED = 8
     NOT_FINITE = 9
+    UNBOUNDED = 10
 
     @property
     def failed(self) -> bool:
@@ -76,6 +77,11 @@ _MESSAGES = {
         "(a) Let the solver trace the low levels exactly (`deflated=None`); (b) raise `samples`; (c) raise the temperature."
     ),
     Status.NOT_FINITE: "A NaN or an infinity appeared in the solve. Check the scale of the parameters and the inputs.",
+    Status.UNBOUNDED: (
+        "The coordinates ran away and the energy fell on: it has no minimum to come to rest in. (a) Look at the signs of the "
+        "parameters, such as negative stiffnesses; (b) of a nudged phase use a smaller beta; (c) confine the coordinates by an "
+        "on-site stiffness, or keep them in a `classical.Box`."
+    ),
 }
 
 

@@ -108,7 +108,7 @@ def test_an_unknown_integrator_of_a_saved_solver_is_refused():
         (
             lambda: qp.equilibrate(FlowNetwork(2, [(0, 1)], grounded=[0]), {"k": [1.0]}, solver=GradientFlow()),
             TypeError,
-            "potential written in JAX",
+            "potentials written in JAX",
         ),
     ],
 )
