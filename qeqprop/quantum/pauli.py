@@ -9,14 +9,13 @@ $$ P(x, z) = \prod_i \mathrm{i}^{x_i z_i} X_i^{x_i} Z_i^{z_i},
 Products, commutators and matrices then need only exclusive-or and bit counts.
 """
 
-import cmath
 import math
 import numbers
-import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from qeqprop.core import display
 from qeqprop.quantum import conversion
+from qeqprop.quantum.algebra import AbstractSum, check_index, check_number
 
 _IMAGINARY_POWERS = (1, 1j, -1, -1j)
 _SHOWN_STRINGS = 12  # repr and LaTeX show at most this many
@@ -26,7 +25,7 @@ _MAX_PROJECTOR_SITES = 16
 Term = tuple[int, int, complex]
 
 
-class PauliSum:
+class PauliSum(AbstractSum):
     r"""A linear combination of Pauli strings, $\hat O = \sum_k c_k P(x_k, z_k)$.
 
     Immutable and hashable. Pauli matrices (eigenvalues $\pm 1$), not spin-1/2 matrices. The number of sites is not part
@@ -57,28 +56,27 @@ class PauliSum:
                [ 0. , -0.5,  0. , -1. ]])
     """
 
-    __slots__ = ("_hash", "_terms")
+    __slots__ = ()
     _terms: tuple[Term, ...]
-    _hash: int
-
-    # NumPy scalars and arrays leave `array * operator` to us, instead of spreading the operator over an object array.
-    __array_ufunc__ = None
 
     def __init__(self, terms: Mapping[tuple[int, int], complex] | Iterable[Term] = ()) -> None:
         if isinstance(terms, Mapping):
             terms = ((x, z, c) for (x, z), c in terms.items())
-        self._fill((_check_index(x, "x"), _check_index(z, "z"), _check_number(c, "coefficient")) for x, z, c in terms)
-
-    def _fill(self, terms: Iterable[Term]) -> None:
-        object.__setattr__(self, "_terms", _collect(terms))
-        object.__setattr__(self, "_hash", hash(self._terms))
+        checked = ((check_index(x, "x"), check_index(z, "z"), check_number(c, "coefficient")) for x, z, c in terms)
+        self._fill(_collect(checked))
 
     @classmethod
     def _from_valid(cls, terms: Iterable[Term]) -> "PauliSum":
         """A sum of terms that need no check: products of large sums have many."""
         made = cls.__new__(cls)
-        made._fill(terms)
+        made._fill(_collect(terms))
         return made
+
+    @classmethod
+    def _coerced(cls, value: object) -> "PauliSum | None":
+        if isinstance(value, numbers.Complex):
+            return cls._from_valid([(0, 0, check_number(value, "other"))])
+        return value if isinstance(value, PauliSum) else None
 
     @classmethod
     def from_labels(cls, labels: Mapping[str, complex]) -> "PauliSum":
@@ -109,10 +107,6 @@ class PauliSum:
     def __iter__(self) -> Iterator[Term]:
         """Iterate over `(x_mask, z_mask, coefficient)`, sorted by mask."""
         return iter(self._terms)
-
-    def __len__(self) -> int:
-        """The number of strings; 0 for the zero operator."""
-        return len(self._terms)
 
     @property
     def max_site(self) -> int:
@@ -176,19 +170,6 @@ class PauliSum:
                     commutator.setdefault((x, z), []).append(c)
         return all(abs(sum(c)) <= 1e-14 * sum(map(abs, c)) for c in commutator.values())
 
-    def __add__(self, other: "PauliSum | complex") -> "PauliSum":
-        summand = _as_sum(other)
-        return NotImplemented if summand is None else PauliSum._from_valid((*self, *summand))
-
-    __radd__ = __add__
-
-    def __sub__(self, other: "PauliSum | complex") -> "PauliSum":
-        summand = _as_sum(other)
-        return NotImplemented if summand is None else self + -summand
-
-    def __rsub__(self, other: complex) -> "PauliSum":
-        return -self + other
-
     def __neg__(self) -> "PauliSum":
         return PauliSum._from_valid((x, z, -c) for x, z, c in self)
 
@@ -200,11 +181,8 @@ class PauliSum:
             return self @ other
         if not isinstance(other, numbers.Complex):
             return NotImplemented
-        factor = _check_number(other, "other")
+        factor = check_number(other, "other")
         return PauliSum._from_valid((x, z, c * factor) for x, z, c in self)
-
-    def __rmul__(self, other: complex) -> "PauliSum":
-        return self * other
 
     def __matmul__(self, other: "PauliSum") -> "PauliSum":
         if not isinstance(other, PauliSum):
@@ -214,14 +192,8 @@ class PauliSum:
     def __truediv__(self, other: complex) -> "PauliSum":
         if not isinstance(other, numbers.Complex):
             return NotImplemented
-        divisor = _check_number(other, "other")
+        divisor = check_number(other, "other")
         return PauliSum._from_valid((x, z, c / divisor) for x, z, c in self)
-
-    def __pow__(self, exponent: int) -> "PauliSum":
-        power = identity()
-        for _ in range(_check_index(exponent, "exponent")):
-            power = power @ self
-        return power
 
     def dagger(self) -> "PauliSum":
         r"""The Hermitian conjugate, $\sum_k c_k^* P_k$."""
@@ -244,7 +216,7 @@ class PauliSum:
             >>> (X(0) * Z(1)).permuted([2, 0, 1])
             1.0 * Z0 X2
         """
-        perm = [_check_index(site, "perm") for site in perm]
+        perm = [check_index(site, "perm") for site in perm]
         if sorted(perm) != list(range(len(perm))) or len(perm) <= self.max_site:
             needed = f"0, ..., n-1 with n > {self.max_site}, the largest site of the operator"
             raise ValueError(f"Argument `perm` must be a permutation of {needed}, but is {perm}.")
@@ -263,18 +235,6 @@ class PauliSum:
     from_matrix = classmethod(conversion.from_matrix)
     from_qutip = classmethod(conversion.from_qutip)
     from_netket = classmethod(conversion.from_netket)
-
-    def __eq__(self, other: object) -> bool:
-        return self._terms == other._terms if isinstance(other, PauliSum) else NotImplemented
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"PauliSum is immutable: attribute `{name}` cannot be set.")
-
-    def __reduce__(self) -> tuple[type["PauliSum"], tuple[tuple[Term, ...]]]:
-        return PauliSum, (self._terms,)
 
     def __str__(self) -> str:
         return conversion.write_terms(self._terms)
@@ -305,18 +265,18 @@ def X(site: int) -> PauliSum:
         >>> X(0) * Y(0), X(0) * X(0) + 0.5 * X(1) * X(2)
         (1j * Z0, 1.0 * I + 0.5 * X1 X2)
     """
-    return PauliSum([(1 << _check_index(site, "site"), 0, 1.0)])
+    return PauliSum([(1 << check_index(site, "site"), 0, 1.0)])
 
 
 def Y(site: int) -> PauliSum:
     r"""The Pauli matrix $Y = \mathrm{i} X Z$ on one site."""
-    mask = 1 << _check_index(site, "site")
+    mask = 1 << check_index(site, "site")
     return PauliSum([(mask, mask, 1.0)])
 
 
 def Z(site: int) -> PauliSum:
     r"""The Pauli matrix $Z$ on one site: +1 for spin up, the first basis state."""
-    return PauliSum([(0, 1 << _check_index(site, "site"), 1.0)])
+    return PauliSum([(0, 1 << check_index(site, "site"), 1.0)])
 
 
 def projector(sites: Sequence[int], outcome: Sequence[int]) -> PauliSum:
@@ -333,7 +293,7 @@ def projector(sites: Sequence[int], outcome: Sequence[int]) -> PauliSum:
         >>> projector([0, 1], [+1, -1])
         0.25 * I + 0.25 * Z0 - 0.25 * Z1 - 0.25 * Z0 Z1
     """
-    sites = [_check_index(site, "sites") for site in sites]
+    sites = [check_index(site, "sites") for site in sites]
     if len(set(sites)) < len(sites) or len(sites) > _MAX_PROJECTOR_SITES:
         raise ValueError(f"Argument `sites` must hold at most {_MAX_PROJECTOR_SITES} different sites, but is {sites}.")
     if len(outcome) != len(sites) or any(isinstance(s, bool) or s not in (1, -1) for s in outcome):
@@ -373,31 +333,3 @@ def _collect(terms: Iterable[Term]) -> tuple[Term, ...]:
         if real or imag:
             collected.append((x, z, complex(real, imag) if imag else real))
     return tuple(collected)
-
-
-def _as_sum(value: object) -> PauliSum | None:
-    """A number as a multiple of the identity; None for what is neither a number nor a sum."""
-    if isinstance(value, numbers.Complex):
-        return PauliSum._from_valid([(0, 0, _check_number(value, "other"))])
-    return value if isinstance(value, PauliSum) else None
-
-
-def _check_index(value: object, name: str) -> int:
-    try:
-        index = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        index = None
-    if index is None or isinstance(value, bool):
-        raise TypeError(f"Argument `{name}` must be a non-negative integer, but is {value!r}.")
-    if index < 0:
-        raise ValueError(f"Argument `{name}` must be a non-negative integer, but is {value!r}.")
-    return index
-
-
-def _check_number(value: object, name: str) -> complex:
-    if not isinstance(value, numbers.Complex) or isinstance(value, bool):
-        raise TypeError(f"Argument `{name}` must be a number, but is {value!r}.")
-    number = complex(value)
-    if not cmath.isfinite(number):
-        raise ValueError(f"Argument `{name}` must be finite, but is {value!r}.")
-    return number

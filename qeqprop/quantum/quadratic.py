@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .pauli import _check_index, _check_number
+from .algebra import AbstractSum, check_index, check_number
 
 Variable = tuple[str, int, int]
 Monomial = tuple[Variable, ...]
@@ -19,7 +19,7 @@ Monomial = tuple[Variable, ...]
 _SHOWN = 12  # repr shows at most this many monomials
 
 
-class Quadratic:
+class Quadratic(AbstractSum):
     """A real polynomial of degree at most 2 in positions R(i) and momenta P(i). Immutable and hashable.
 
     Built from `R`, `P`, numbers and `+ - * / **`. Products of a position and a momentum are refused: every equilibrium
@@ -41,26 +41,29 @@ class Quadratic:
         0.5 * P0^2 + 0.5 * R0,1^2 - 1.0 * R0,1 R1,1 + 0.5 * R1,1^2
     """
 
-    __slots__ = ("_hash", "_terms")
+    __slots__ = ()
     _terms: tuple[tuple[Monomial, float], ...]
-    _hash: int
-
-    __array_ufunc__ = None  # NumPy scalars leave `scalar * operator` to us
 
     def __init__(self, terms: Mapping[Any, float] | Iterable[tuple[Monomial, float]] = ()) -> None:
         found: dict[Monomial, list[float]] = {}
         for monomial, coefficient in terms.items() if isinstance(terms, Mapping) else terms:
             found.setdefault(_ordered(monomial), []).append(_check_real(coefficient))
         summed = {monomial: math.fsum(found[monomial]) for monomial in sorted(found, key=lambda m: (len(m), m))}
-        object.__setattr__(self, "_terms", tuple((m, c) for m, c in summed.items() if c))
-        object.__setattr__(self, "_hash", hash(self._terms))
+        self._fill(tuple((m, c) for m, c in summed.items() if c))
+
+    @classmethod
+    def _from_valid(cls, terms: Iterable[tuple[Monomial, float]]) -> "Quadratic":
+        return cls(terms)
+
+    @classmethod
+    def _coerced(cls, value: object) -> "Quadratic | None":
+        if isinstance(value, numbers.Complex):
+            return cls({(): _check_real(value)})
+        return value if isinstance(value, Quadratic) else None
 
     def __iter__(self) -> Iterator[tuple[Monomial, float]]:
         """Iterate over `(monomial, coefficient)`, lower degrees first."""
         return iter(self._terms)
-
-    def __len__(self) -> int:
-        return len(self._terms)
 
     @property
     def degree(self) -> int:
@@ -95,50 +98,17 @@ class Quadratic:
         """The part of degree 1 and 2."""
         return Quadratic((m, c) for m, c in self if m)
 
-    def __add__(self, other: "Quadratic | float") -> "Quadratic":
-        summand = _as_quadratic(other)
-        return NotImplemented if summand is None else Quadratic((*self, *summand))
-
-    __radd__ = __add__
-
-    def __sub__(self, other: "Quadratic | float") -> "Quadratic":
-        summand = _as_quadratic(other)
-        return NotImplemented if summand is None else self + -summand
-
-    def __rsub__(self, other: float) -> "Quadratic":
-        return -self + other
-
     def __neg__(self) -> "Quadratic":
         return Quadratic((m, -c) for m, c in self)
 
     def __mul__(self, other: "Quadratic | float") -> "Quadratic":
-        factor = _as_quadratic(other)
+        factor = self._coerced(other)
         if factor is None:
             return NotImplemented
         return Quadratic((m1 + m2, c1 * c2) for m1, c1 in self for m2, c2 in factor)
 
-    __rmul__ = __mul__
-
     def __truediv__(self, other: float) -> "Quadratic":
         return self * (1.0 / _check_real(other))
-
-    def __pow__(self, exponent: int) -> "Quadratic":
-        power = Quadratic({(): 1.0})
-        for _ in range(_check_index(exponent, "exponent")):
-            power = power * self
-        return power
-
-    def __eq__(self, other: object) -> bool:
-        return self._terms == other._terms if isinstance(other, Quadratic) else NotImplemented
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"Quadratic is immutable: attribute `{name}` cannot be set.")
-
-    def __reduce__(self) -> tuple[type["Quadratic"], tuple[tuple[tuple[Monomial, float], ...]]]:
-        return Quadratic, (self._terms,)
 
     def __repr__(self) -> str:
         text = ""
@@ -152,12 +122,12 @@ class Quadratic:
 
 def R(site: int, component: int = 0) -> Quadratic:
     """The position of one node (its displacement from the origin), in one of its components."""
-    return Quadratic({(("R", _check_index(site, "site"), _check_index(component, "component")),): 1.0})
+    return Quadratic({(("R", check_index(site, "site"), check_index(component, "component")),): 1.0})
 
 
 def P(site: int, component: int = 0) -> Quadratic:
     """The momentum of one node, in one of its components."""
-    return Quadratic({(("P", _check_index(site, "site"), _check_index(component, "component")),): 1.0})
+    return Quadratic({(("P", check_index(site, "site"), check_index(component, "component")),): 1.0})
 
 
 class Half(NamedTuple):
@@ -223,14 +193,8 @@ def _label(monomial: Monomial) -> str:
     return f"{names[0]}^2" if len(names) == 2 and names[0] == names[1] else " ".join(names)
 
 
-def _as_quadratic(value: object) -> Quadratic | None:
-    if isinstance(value, Quadratic):
-        return value
-    return Quadratic({(): _check_real(value)}) if isinstance(value, numbers.Complex) else None
-
-
 def _check_real(value: object) -> float:
-    number = _check_number(value, "coefficient")
+    number = check_number(value, "coefficient")
     if number.imag:
         raise TypeError(f"Argument `coefficient` must be real, but is {value!r}.")
     return float(number.real)
