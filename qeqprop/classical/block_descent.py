@@ -25,7 +25,7 @@ from .block_relaxation import Facts, Relaxed, forward_pass, relaxed, response
 from .blocks import Scene, Setting
 from .clamp import ClampTerm
 from .known import Known, frozen, known_drives
-from .layered import AbstractLayeredNetwork, LayeredState, at_outputs, relaxing, side_by_side
+from .layered import AbstractLayeredNetwork, LayeredState, at_outputs, check_strengths, relaxing, side_by_side
 
 DTYPES = ("float64", "float32", "bfloat16")
 SIDE_BY_SIDE = 4096
@@ -55,7 +55,7 @@ class BlockDescent(AbstractJointSolver):
         dtype: "float64", "float32" or "bfloat16", of the relaxation; energies and forces have all digits of the state found.
 
     Raises (from `solve`):
-        ValueError: a nudge that makes the outputs unstable, with the limit.
+        ValueError: a nudge that leaves the outputs without a minimum, with the limit.
 
     Example:
         >>> import qeqprop as qp
@@ -127,7 +127,7 @@ class BlockDescent(AbstractJointSolver):
         for k, net in enumerate(nets):
             facts = Facts(*arrays.facts[k].tolist())
             if not facts.softest > 0:
-                _check_strengths(net, params, start[-1])
+                check_strengths(net, np.reshape(start[-1], (size, -1)), _output_stiffness(net, params))
             rows = k if net.batch_size is None else slice(k * size, (k + 1) * size)
             part = arrays._replace(facts=None).mapped(lambda x, rows=rows: x[rows])  # type: ignore[misc]
             equilibria.append(self._equilibrium(net, part, facts, Known(frozen(params), drives), init))
@@ -262,21 +262,8 @@ def _state(net: AbstractLayeredNetwork, found: Relaxed, known: Known) -> Layered
     )
 
 
-def _check_strengths(net: AbstractLayeredNetwork, params: Params, last: np.ndarray) -> None:
-    """Refuse nudges that leave the outputs without a minimum while the other layers are held."""
+def _output_stiffness(net: AbstractLayeredNetwork, params: Params) -> np.ndarray:
+    """Force per displacement of every output, while the other layers are held."""
     architecture = net.architecture
-    flat = last.reshape(len(last), -1)
-    total = np.broadcast_to(architecture.stiffness(params)[-1], flat.shape[1:]) + architecture.activations[-1].curvature
-    bend = np.zeros((*flat.shape, flat.shape[1]))
-    for original, beta in net.nudges:
-        term = at_outputs(net, original)
-        rows = np.asarray(term.coordinates.nodes, int)
-        bend[:, rows[:, None], rows] += beta / architecture.units[-1] * term.curvatures(flat)
-    lowest = float(np.linalg.eigvalsh(bend / np.sqrt(total[:, None] * total)).min())
-    if lowest <= -1:
-        betas = ", ".join(f"{beta:g}" for _, beta in net.nudges)
-        limit = sum(abs(beta) for _, beta in net.nudges) / -lowest
-        raise ValueError(
-            f"The nudge beta = {betas} makes the outputs unstable: |beta| must be below {limit:.4g}. Use a smaller beta, or "
-            "LinearResponse()."
-        )
+    total = architecture.stiffness(params)[-1] + architecture.activations[-1].curvature
+    return np.asarray(architecture.units[-1] * np.ravel(np.broadcast_to(total, architecture.shapes[-1])))

@@ -184,6 +184,36 @@ def at_outputs(net: "AbstractLayeredNetwork | PredictiveCodingNetwork", term: St
     )
 
 
+def check_strengths(
+    net: "AbstractLayeredNetwork | PredictiveCodingNetwork", outputs: np.ndarray, stiffness: Any
+) -> None:
+    """Refuse nudges under which the outputs have no minimum while the other layers are held.
+
+    Args:
+        outputs: (batch, n); where these or what is made of them are no numbers, the status will say so.
+        stiffness: of every output without the nudges, shape (n,), or of all of them.
+
+    Raises:
+        ValueError: with the limit.
+    """
+    bend = np.zeros((*outputs.shape, outputs.shape[1]))
+    for original, beta in net.nudges:
+        term = at_outputs(net, original)
+        rows = np.asarray(term.coordinates.nodes, int)
+        bend[:, rows[:, None], rows] += beta * term.curvatures(outputs)
+    if not np.all(np.isfinite(bend)):
+        return
+    root = np.sqrt(np.broadcast_to(stiffness, outputs.shape[1:]))
+    lowest = float(np.linalg.eigvalsh(bend / (root[:, None] * root)).min())
+    if lowest <= -1:
+        betas = ", ".join(f"{beta:g}" for _, beta in net.nudges)
+        limit = sum(abs(beta) for _, beta in net.nudges) / -lowest
+        raise ValueError(
+            f"The nudge beta = {betas} leaves the outputs without a minimum: |beta| must be below {limit:.4g}, where the "
+            "curvature of the cost outweighs the stiffness of the outputs. Use a smaller beta, or LinearResponse()."
+        )
+
+
 def as_forces(forces: Any, batched: bool) -> Estimate:
     """Forces of a batch behind an axis of length 1."""
     return Estimate.exact({n: np.asarray(force)[None] if batched else np.asarray(force) for n, force in forces.items()})

@@ -19,7 +19,7 @@ from ..core.solver import Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .known import Known, frozen, known_drives
-from .layered import as_forces, at_outputs, side_by_side
+from .layered import as_forces, at_outputs, check_strengths, side_by_side
 from .prediction_passes import Facts, passes, response, sweeps
 from .predictive_coding import LayeredActivities, PredictiveCodingNetwork, with_batch_axis
 
@@ -39,7 +39,7 @@ class PredictionSweeps(AbstractJointSolver):
         max_sweeps: bound on the pairs of sweeps.
 
     Raises (from `solve`):
-        ValueError: a nudge that leaves the energy without a minimum, with the limit.
+        ValueError: a nudge that leaves the outputs without a minimum, with the limit.
 
     Example:
         >>> import qeqprop as qp
@@ -107,7 +107,7 @@ class PredictionSweeps(AbstractJointSolver):
         for each, numbers, k in zip(nets, np.asarray(found.facts).tolist(), range(len(nets)), strict=True):
             facts = Facts(*numbers)
             if not facts.softest > 0:
-                _check_strengths(each, np.reshape(layers[-1], (len(inputs), -1)))
+                check_strengths(each, np.reshape(layers[-1], (len(inputs), -1)), 1.0)
             stats: dict[str, Any] = {"sweeps": int(facts.sweeps), "relative_residual": facts.relative}
             if init is not None:
                 stats["displacement"] = facts.displacement
@@ -204,22 +204,3 @@ def _nudges(nets: Sequence[PredictiveCodingNetwork]) -> tuple[Any, Any, Any]:
     readers = tuple((term.cost, term.coordinates.nodes or ()) for term in terms)
     strengths = tuple(np.array([net.nudges[j][1] for net in nets]) for j in range(len(terms)))
     return readers, strengths, tuple(term.target for term in terms)
-
-
-def _check_strengths(net: PredictiveCodingNetwork, outputs: np.ndarray) -> None:
-    """Refuse nudges under which no minimum is left along the outputs: 1 + beta d2C/ds2 must be positive."""
-    curvature = np.zeros((len(outputs), net.layer_sizes[-1], net.architecture.layer_sizes[-1]))
-    for original, beta in net.nudges:
-        term = at_outputs(net, original)
-        rows = np.asarray(term.coordinates.nodes, int)
-        curvature[:, rows[:, None], rows] += beta * term.curvatures(outputs)
-    if not np.all(np.isfinite(curvature)):
-        return  # the status will say so
-    lowest = float(np.linalg.eigvalsh(curvature).min())
-    if lowest <= -1:
-        betas = ", ".join(f"{beta:g}" for _, beta in net.nudges)
-        limit = sum(abs(beta) for _, beta in net.nudges) / -lowest
-        raise ValueError(
-            f"The nudge beta = {betas} leaves the energy without a minimum: |beta| must be below {limit:.4g}, one over the "
-            "largest curvature of the cost. Use a smaller beta, or LinearResponse()."
-        )

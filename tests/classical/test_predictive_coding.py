@@ -149,7 +149,7 @@ def test_a_batch_is_the_mean_of_its_samples_and_forces_are_of_the_given_paramete
 
 def test_nudges_without_a_minimum_are_refused():
     net, params, cost, targets, inputs = case()
-    with pytest.raises(ValueError, match=r"beta = -1.2 .* must be below 1, one over"):
+    with pytest.raises(ValueError, match=r"beta = -1.2 .* must be below 1, where"):
         qp.ep_gradient(net, params, cost, targets, inputs=inputs, scheme=qp.one_sided(-1.2 * 2))
     doubled = StateCost(lambda s, y: ((s - y) ** 2).sum(), net.outputs)
     with pytest.raises(ValueError, match=r"must be below 0\.5"):
