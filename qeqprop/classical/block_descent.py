@@ -24,6 +24,7 @@ from .block_loop import ROUNDING, RUNAWAY
 from .block_relaxation import Facts, Relaxed, forward_pass, relaxed, response
 from .blocks import Scene, Setting
 from .clamp import ClampTerm
+from .convolution import Convolution
 from .known import Known, frozen, known_drives
 from .layered import AbstractLayeredNetwork, LayeredState, at_outputs, check_strengths, relaxing, side_by_side
 
@@ -142,6 +143,11 @@ class BlockDescent(AbstractJointSolver):
         if init is not None:
             stats |= {"displacement": facts.displacement, "bound_changes": int(facts.bound_changes)}
             status = max(status, Status.BRANCH_JUMP) if facts.jumped else status
+        if status is Status.UNCONVERGED and (tied := _tied(net)):
+            stats["advice"] = (
+                f"The max pooling {tied[0]!r} leads to units that may be negative: minima may lie where pixels tie, and no "
+                'update rests there. Use units that are not ("hard_sigmoid"), or average pooling.'
+            )
         return Equilibrium(
             state=_state(net, found, known),
             energy=Estimate.exact(np.asarray(found.energies)),
@@ -267,3 +273,13 @@ def _output_stiffness(net: AbstractLayeredNetwork, params: Params) -> np.ndarray
     architecture = net.architecture
     total = architecture.stiffness(params)[-1] + architecture.activations[-1].curvature
     return np.asarray(architecture.units[-1] * np.ravel(np.broadcast_to(total, architecture.shapes[-1])))
+
+
+def _tied(net: AbstractLayeredNetwork) -> list[Convolution]:
+    """Interactions by which minima may lie on kinks of the energy."""
+    architecture = net.architecture
+    return [
+        link
+        for link in architecture.interactions
+        if isinstance(link, Convolution) and link.ties(np.min(architecture.activations[link.post - 1].bounds(1)))
+    ]

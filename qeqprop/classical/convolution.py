@@ -22,7 +22,8 @@ class Convolution(AbstractInteraction):
     Layers have shape (channels, rows, columns) and weights (channels of post, channels of pre, kernel, kernel); images are
     correlated with the kernel, with steps of one pixel. With max pooling what flows back goes to the pixels that win; the
     energy is then not quadratic, and an update of `pre` minimises a bound that touches the energy where the layer stands: it
-    falls all the same, for v >= 0.
+    falls all the same, for v >= 0. Below zero there is no such bound: the minimum may lie where pixels of a tile tie, on a
+    kink of the energy on which no update comes to rest.
 
     Args:
         pre, post: numbers of the layers, pre < post; 0 are the inputs.
@@ -89,6 +90,10 @@ class Convolution(AbstractInteraction):
     @property
     def reciprocity(self) -> float:
         return 1.0
+
+    def ties(self, lowest: float) -> bool:
+        """Whether minima may lie on kinks of the energy, where units of `post` go down to `lowest`."""
+        return self.pooling == "max" and lowest < 0
 
     @property
     def _border(self) -> int:

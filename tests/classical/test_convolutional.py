@@ -131,6 +131,16 @@ def test_training_on_digits():
     assert history.metric[-1] > 0.85
 
 
+def test_max_pooling_into_units_of_both_signs_may_find_no_rest_and_says_why():
+    net, params, *_, inputs = case("max", seed=0)
+    params = {name: 3 * value if name[0] == "w" else value for name, value in params.items()}
+    with pytest.raises(qp.EquilibriumError, match=r"max pooling Convolution\(.*pixels tie.*average pooling"):
+        qp.equilibrate(net, params, inputs=inputs)
+    for same, other in (("max", "hard_sigmoid"), ("average", "hard_tanh")):
+        calm, _, *_, inputs = case(same, seed=0, activation=other)
+        assert qp.equilibrate(calm, params, inputs=inputs).status is qp.Status.OK
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
