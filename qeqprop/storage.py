@@ -159,8 +159,15 @@ def save(path: str | os.PathLike[str], result: Any) -> Path:
         ...     qp.load(path)
         {'J': array([1., 1., 1.])}
     """
+    return write_atomically(_named(path), pack(result))
+
+
+def _named(path: Any) -> Path:
+    """The path of a file with the ending that they all have."""
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"Argument `path` must be the name of a file, but is {type(path).__name__}: it comes first.")
     target = Path(path)
-    return write_atomically(target if target.suffix == ".npz" else target.with_name(target.name + ".npz"), pack(result))
+    return target if target.suffix == ".npz" else target.with_name(target.name + ".npz")
 
 
 def pack(result: Any) -> bytes:
@@ -175,11 +182,12 @@ def pack(result: Any) -> bytes:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Load what `save` wrote.
+    """Load what `save` wrote, to a path with or without `.npz`.
 
     Raises:
         FileNotFoundError: no such file. StorageError: not such a file, damaged, or of a newer schema.
     """
+    path = path if os.path.exists(path) else _named(path)
     try:
         with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:  # NumPy leaves a damaged file open
             _check_sizes(file.zip)
@@ -204,7 +212,10 @@ def load(path: str | os.PathLike[str]) -> Any:
         OverflowError,
         zipfile.BadZipFile,
     ) as error:
-        raise StorageError(f"{path}: not a file that qeqprop.save wrote, or damaged ({error}).") from error
+        reason = (
+            "it is no archive of arrays" if "pickle" in str(error) else error
+        )  # NumPy tells how to load it unsafely
+        raise StorageError(f"{path}: not a file that qeqprop.save wrote, or damaged ({reason}).") from error
 
 
 def _check_sizes(archive: zipfile.ZipFile) -> None:

@@ -191,6 +191,16 @@ def test_foreign_files_are_refused(tmp_path: Path):
             qp.load(tmp_path / name)
 
 
+def test_names_may_lack_their_ending_and_come_first(tmp_path: Path):
+    qp.save(tmp_path / "params", {"J": np.ones(3)})
+    np.testing.assert_array_equal(qp.load(tmp_path / "params")["J"], np.ones(3))
+    with pytest.raises(TypeError, match="`path` must be the name of a file, but is dict: it comes first"):
+        qp.save({"J": np.ones(3)}, tmp_path / "params")
+    (tmp_path / "text.npz").write_text("text")
+    with pytest.raises(StorageError, match=r"or damaged \(it is no archive of arrays\)"):
+        qp.load(tmp_path / "text.npz")
+
+
 def test_missing_file_is_a_missing_file(tmp_path: Path):
     with pytest.raises(FileNotFoundError):
         qp.load(tmp_path / "nothing.npz")

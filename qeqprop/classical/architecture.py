@@ -172,13 +172,22 @@ def sums(values: Any) -> Any:
     return values.reshape(len(values), -1).sum(axis=1)
 
 
-def layer_shape(size: int | Sequence[int]) -> Shape:
-    """The shape of a layer, (n,) or (channels, rows, columns), that a user calls n or so.
+def layer_shapes(sizes: Sequence[int | Sequence[int]]) -> tuple[Shape, ...]:
+    """The shapes of layers, (n,) or (channels, rows, columns), that a user calls n or so, the inputs' first.
 
     Raises:
-        ValueError: numbers of another kind.
+        TypeError, ValueError: numbers of another kind, or fewer than two layers.
     """
-    shape = (size,) if isinstance(size, int | np.integer) else tuple(size)
+    shapes = tuple(_layer_shape(size) for size in sizes) if isinstance(sizes, list | tuple) else ()
+    if len(shapes) < 2:
+        raise ValueError(
+            f"Argument `sizes` must name the inputs and the outputs at least, as a tuple, but is {sizes!r}."
+        )
+    return shapes
+
+
+def _layer_shape(size: int | Sequence[int]) -> Shape:
+    shape = tuple(size) if isinstance(size, list | tuple) else (size,)
     if len(shape) not in (1, 3):
         raise ValueError(f"Argument `sizes` must hold numbers or (channels, rows, columns), but has {size!r}.")
     return tuple(check_count(n, "sizes") for n in shape)

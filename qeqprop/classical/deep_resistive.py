@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from ..core.graph import check_count
+from ..core.graph import check_counts
 from ..core.system import Params, real_array
 from .activations import Diodes, Interval
 from .architecture import Architecture
@@ -75,7 +75,7 @@ class DeepResistiveNetwork(AbstractLayeredNetwork):
         current_gain: float | None = None,
         input_gain: float = 1.0,
     ):
-        self.sizes = tuple(check_count(size, "sizes") for size in sizes)
+        self.sizes = check_counts(sizes, "sizes", 1)
         if len(self.sizes) < 2:
             raise ValueError(f"Argument `sizes` must name the inputs and the outputs at least, but is {tuple(sizes)}.")
         self.voltage_gain = _positive(voltage_gain, "voltage_gain")

@@ -288,7 +288,7 @@ def check_inputs(inputs: ArrayLike, shape: tuple[int, ...] | None) -> np.ndarray
     if shape is None:
         raise ValueError("Argument `inputs` must be None: this system takes no inputs.")
     array = real_array(inputs, "inputs")
-    if array.shape not in (shape, (*array.shape[:1], *shape)):
+    if array.shape not in (shape, (*array.shape[:1], *shape)) or len(array) < bool(array.ndim > len(shape)):
         raise ValueError(
             f"Argument `inputs` must have shape {shape}, or that with a batch axis in front, but has shape {array.shape}."
         )

@@ -65,6 +65,7 @@ class EnumeratedState(AbstractModule):
     def expect_all(self, observables: Sequence[Any]) -> Estimate:
         """<O_k>, exact, shape (K,)."""
         table = product_table(tuple(observables))
+        table.check(self.n_sites)
         masks = np.array([_mask(product) for product in table.products], dtype=np.int64)
         return Estimate.exact(table.coefficients @ self.means(masks))
 

@@ -11,7 +11,7 @@ from ..core.graph import check_count
 from ..core.precision import jax_float64
 from ..core.system import Params
 from .activations import ACTIVATIONS
-from .architecture import Architecture, layer_shape
+from .architecture import Architecture, layer_shapes
 from .energy import Nudge
 from .interactions import AbstractInteraction, Dense, check_links
 from .layered import AbstractLayeredNetwork
@@ -71,9 +71,7 @@ class DeepHopfield(AbstractLayeredNetwork):
         outputs: str = "linear",
         readout: int | None = None,
     ):
-        shapes = tuple(layer_shape(size) for size in sizes)
-        if len(shapes) < 2:
-            raise ValueError(f"Argument `sizes` must name the inputs and the outputs at least, but is {tuple(sizes)}.")
+        shapes = layer_shapes(sizes)
         for name, value in (("activation", activation), ("outputs", outputs)):
             if value not in ACTIVATIONS:
                 raise ValueError(f"Argument `{name}` must be one of {', '.join(ACTIVATIONS)}, but is {value!r}.")

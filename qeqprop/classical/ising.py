@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
-from ..core.graph import Edges, check_count, check_edges, check_input_edges, check_nodes
+from ..core.graph import Edges, check_count, check_counts, check_edges, check_input_edges, check_nodes
 from ..core.nudge import WeightedObservables
 from ..core.system import AbstractSystem, Params, replaced
 from .energy import check_inputs
@@ -91,7 +91,7 @@ class Ising(AbstractSystem):
     ):
         self.n_sites = check_count(n_sites, "n_sites")
         self.edges = check_edges(edges, self.n_sites)
-        if len(input_sites) and len(input_edges):
+        if check_counts(input_sites, "input_sites") and len(input_edges):
             raise ValueError("Arguments `input_sites` and `input_edges` exclude one another: give one of them.")
         self.input_sites = check_nodes(input_sites, "input_sites", self.n_sites)
         self.input_edges = check_input_edges(input_edges, self.n_sites)

@@ -11,7 +11,7 @@ from ..core.estimate import Estimate, zeros
 from ..core.joint import AbstractSummingSystem
 from ..core.system import Params, replaced
 from .activations import Interval
-from .architecture import Architecture, layer_shape
+from .architecture import Architecture, layer_shapes
 from .convolution import Convolution
 from .coordinates import AbstractLayeredState
 from .energy import Nudge, check_inputs
@@ -94,9 +94,7 @@ class PredictiveCodingNetwork(AbstractSummingSystem):
         activation: str = "tanh",
         readout: str = "linear",
     ):
-        shapes = tuple(layer_shape(size) for size in sizes)
-        if len(shapes) < 2:
-            raise ValueError(f"Argument `sizes` must name the inputs and the outputs at least, but is {tuple(sizes)}.")
+        shapes = layer_shapes(sizes)
         for name, value in (("activation", activation), ("readout", readout)):
             if value not in ACTIVATIONS:
                 raise ValueError(f"Argument `{name}` must be one of {', '.join(ACTIVATIONS)}, but is {value!r}.")

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse.csgraph import connected_components
 
 from ..core.estimate import Estimate
-from ..core.graph import Edges, check_count, check_edges
+from ..core.graph import Edges, check_count, check_edges, check_nodes
 from ..core.system import AbstractSystem, Params, real_array, replaced
 from .energy import Nudge, PointState, check_inputs
 from .state_cost import StateTerm, check_reach
@@ -92,9 +92,9 @@ class ResistiveNetwork(AbstractSystem):
     ):
         self.n_nodes = check_count(n_nodes, "n_nodes")
         self.edges = check_edges(edges, self.n_nodes)
-        self.sources = self._check_nodes(sources, "sources")
-        self.grounded = self._check_nodes(grounded, "grounded")
-        self.currents = self._check_nodes(currents, "currents")
+        self.sources = check_nodes(sources, "sources", self.n_nodes)
+        self.grounded = check_nodes(grounded, "grounded", self.n_nodes)
+        self.currents = check_nodes(currents, "currents", self.n_nodes)
         held = self.sources + self.grounded
         for name, others in (("grounded", set(self.sources)), ("currents", set(held))):
             if both := sorted(others & set(getattr(self, name))):
@@ -113,21 +113,13 @@ class ResistiveNetwork(AbstractSystem):
         self.nudges = ()
         self._check_paths(np.ones(len(self.edges)), "edges")
 
-    def _check_nodes(self, nodes: Sequence[int], name: str) -> tuple[int, ...]:
-        checked = tuple(check_count(node, name, 0) for node in nodes)
-        if len(set(checked)) != len(checked) or max(checked, default=0) >= self.n_nodes:
-            raise ValueError(
-                f"Argument `{name}` must hold distinct nodes 0 to {self.n_nodes - 1}, but is {list(checked)}."
-            )
-        return checked
-
     def _check_diode(self, diode: Any, held: tuple[int, ...]) -> Diode:
         try:
             checked = Diode(*diode)
         except TypeError:
             raise TypeError(f"Argument `diodes` must hold triples (anode, cathode, drop), but has {diode!r}.") from None
         ends = [end for end in checked[:2] if end is not None]
-        self._check_nodes(ends, "diodes")
+        check_nodes(ends, "diodes", self.n_nodes)
         if set(ends) <= set(held):
             raise ValueError(f"Argument `diodes` must touch a node whose voltage is not held, but has {diode!r}.")
         return checked._replace(drop=float(real_array(checked.drop, "diodes", ())))

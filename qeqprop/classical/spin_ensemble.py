@@ -61,8 +61,7 @@ class SpinEnsemble(AbstractModule):
     def expect_all(self, observables: Sequence[Any]) -> Estimate:
         """<O_k>, shape (..., K)."""
         table = product_table(tuple(observables))
-        if (last := max((max(product, default=0) for product in table.products), default=0)) >= self.n_sites:
-            raise ValueError(f"The observables read site {last}, but the state has {self.n_sites} spins.")
+        table.check(self.n_sites)
         means = [np.prod(self.spins[..., list(product)], axis=-1).mean(axis=-1) for product in table.products]
         chains = np.stack(means, axis=-1) if means else np.zeros((*self.spins.shape[:-2], 0))
         return over_chains(chains @ table.coefficients.T)

@@ -16,6 +16,11 @@ class ProductTable(NamedTuple):
     products: tuple[Product, ...]
     coefficients: np.ndarray
 
+    def check(self, n_sites: int) -> None:
+        """Raise ValueError for sites that a state of `n_sites` spins does not have."""
+        if (last := max((max(product, default=0) for product in self.products), default=0)) >= n_sites:
+            raise ValueError(f"The observables read site {last}, but the state has {n_sites} spins.")
+
 
 def spin_products(observable: Any) -> Iterator[tuple[Product, float]]:
     """The products of an observable such as `qp.Z(0) * qp.Z(2)`, with their coefficients.

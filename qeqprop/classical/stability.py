@@ -25,8 +25,8 @@ def check_nudge(system: AbstractEnergySystem, position: np.ndarray, free: Curvat
     """
     for term, strength in system.nudges:
         block, rows = system.term_block(term, position)
-        if not strength or not 0 < len(rows) <= MANY:
-            continue
+        if not strength or not 0 < len(rows) <= MANY or not np.all(np.isfinite(block)):
+            continue  # of a cost that is no number the status will tell
         compliance = free.factor.solve(unit_forces(len(system.free), rows))[rows]
         softening = np.linalg.eigvals(compliance @ block).real
         _refuse_beyond(strength, softening)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
-from ..core.graph import check_count
+from ..core.graph import check_counts
 from ..core.module import AbstractModule
 from ..core.nudge import AbstractNudge, finite_target
 from ..core.precision import jax_float64
@@ -180,7 +180,7 @@ class StateCost(AbstractNudge):
 
 def distinct_nodes(nodes: Sequence[int]) -> tuple[int, ...]:
     """`nodes` as a tuple. TypeError, ValueError: not integers, none, or one of them twice."""
-    chosen = tuple(check_count(node, "nodes", 0) for node in nodes)
+    chosen = check_counts(nodes, "nodes")
     if not chosen or len(set(chosen)) != len(chosen):
         raise ValueError(f"Argument `nodes` must hold distinct nodes, at least one, but is {list(chosen)}.")
     return chosen
@@ -207,9 +207,9 @@ def _check_cost(cost: StateFunction, read: tuple[int, ...], target: tuple[int, .
     arguments = (None if shape is None else jax.ShapeDtypeStruct(shape, np.float64) for shape in (read, target))
     try:
         check_scalar(cost, "cost", *arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         given = "no target" if target is None else f"a target of shape {target}"
-        raise TypeError(f"{error} (The cost was tried on coordinates of shape {read} and {given}.)") from error
+        raise type(error)(f"{error} (The cost was tried on coordinates of shape {read} and {given}.)") from error
 
 
 class _Compiled(AbstractModule):

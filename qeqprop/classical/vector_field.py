@@ -12,7 +12,7 @@ from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from ..core.system import Params, real_array
-from ..core.written import check_function
+from ..core.written import check_function, check_indices
 from .coordinates import AbstractExactState, Coordinates
 from .declared import AbstractDeclaredSystem, check_shape, check_shapes
 from .energy import Nudge, batch_length
@@ -106,6 +106,7 @@ class VectorField(AbstractDeclaredSystem):
         out = jax_float64().eval_shape(field, self._zeros(), self.origin, self.inputs)
         if getattr(out, "shape", None) != (self.size,):
             raise ValueError(f"Argument `field` must return a velocity of shape ({self.size},), but returns {out}.")
+        check_indices(field, "field", self._zeros(), self.origin, self.inputs)
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:

@@ -42,9 +42,10 @@ class Checkpoint:
         self.found = load(self.path)
         other = [name for name, value in identity.items() if self.found["identity"].get(name) != value]
         if other:
-            has = ", ".join(f"{name} {self.found['identity'].get(name)!s:.40}" for name in other)
+            has = [f"{name} = {known}" for name in other if len(known := str(self.found["identity"].get(name))) < 60]
             raise ValueError(
-                f"{self.path}: this is the checkpoint of a training with another {', '.join(other)}: it has {has}."
+                f"{self.path}: this is the checkpoint of another training, which differs in: {', '.join(other)}."
+                + (f" It has {', '.join(has)}." if has else "")
             )
 
     def keep(self, content: Callable[[], dict[str, Any]], *, now: bool = False) -> None:

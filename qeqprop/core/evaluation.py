@@ -23,7 +23,15 @@ def accuracy(expectations: np.ndarray, targets: np.ndarray) -> float:
     Example:
         >>> accuracy(np.array([[0.9, 0.1], [0.2, 0.3]]), np.array([[1, 0], [1, 0]]))
         0.5
+
+    Raises:
+        ValueError: targets of another shape, such as class labels.
     """
+    if np.shape(expectations) != np.shape(targets):
+        raise ValueError(
+            f"Argument `targets` must have the shape of the expectations, {np.shape(expectations)}, but has "
+            f"{np.shape(targets)}: of class labels make `np.eye({np.shape(expectations)[-1]})[labels]`."
+        )
     return float(np.mean(np.argmax(expectations, axis=-1) == np.argmax(targets, axis=-1)))
 
 
@@ -72,8 +80,9 @@ def _free_states(
     tolerate: Status,
 ) -> Iterator[tuple[slice | int, Any]]:
     """Free states of a data set with the rows they belong to: chunk by chunk, or one by one where the solver must."""
-    if not inputs.ndim:
-        raise ValueError("Argument `inputs` must be an array of samples, batch axis first, but is a single value.")
+    if not inputs.ndim or not len(inputs):
+        got = "a single value" if not inputs.ndim else "empty"
+        raise ValueError(f"Argument `inputs` must be an array of samples, batch axis first, but is {got}.")
     for start in range(0, len(inputs), check_count(chunk, "chunk")):
         rows = slice(start, min(start + chunk, len(inputs)))
         driven, checked, chosen, seed = prepare(system, params, solver, inputs[rows], key)

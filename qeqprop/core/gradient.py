@@ -21,9 +21,10 @@ from .randomness import branch
 from .scheme import AbstractScheme, LinearResponse, Stencil
 from .solver import AbstractSolver, Equilibrium, Response, check_init, describe, prepare, samples_of
 from .status import AccuracyWarning, EquilibriumError, NudgeWarning, Status
-from .system import AbstractSystem, Params
+from .system import AbstractSystem, Params, all_finite, replaced
 from .truncation import truncation_error
 from .used import note
+from .written import called
 
 LARGE_NUDGE, NUDGE_TOO_LARGE = 0.1, 0.5
 """beta*||C||/gap above which a gradient is returned with a warning, or refused."""
@@ -167,7 +168,7 @@ def ep_gradient(
 def check_scheme(scheme: AbstractScheme | None, solver: AbstractSolver) -> None:
     """Raise TypeError for what is no scheme, ValueError for one that the solver cannot follow."""
     if scheme is not None and not isinstance(scheme, AbstractScheme):
-        raise TypeError(f"Argument `scheme` must be a qeqprop scheme, but is {scheme!r}.")
+        raise TypeError(f"Argument `scheme` must be a qeqprop scheme, but is {called(scheme)}.")
     if isinstance(scheme, LinearResponse) and not solver.responds:
         raise ValueError(f"{solver.name} has no linear response: use a stencil such as centered(beta).")
     if isinstance(scheme, Stencil) and scheme.is_complex and not solver.analytic:
@@ -197,7 +198,11 @@ def _estimate(problem: Problem, scheme: AbstractScheme | None, init: Equilibrium
 def differentiate(problem: Problem, scheme: AbstractScheme, free: Equilibrium, term: Any) -> EPGradient:
     """d<dE/dtheta>/dbeta under the nudge `term` by any scheme, from the free equilibrium on."""
     note(problem.nudge, scheme)
-    return _DERIVATIVES[type(scheme)](problem, scheme, free, term)
+    out: EPGradient = _DERIVATIVES[type(scheme)](problem, scheme, free, term)
+    known = all(map(all_finite, (np.asarray(out.loss.mean), *out.grad.values()))) and not np.isnan(out.residual)
+    if known or (out.status.failed and out.status is not Status.UNCONVERGED):
+        return out
+    return replaced(out, status=Status.NOT_FINITE)  # type: ignore[no-any-return]
 
 
 def _by_stencil(problem: Problem, stencil: Stencil, free: Equilibrium, term: WeightedObservables) -> EPGradient:

@@ -1,6 +1,6 @@
 """Graphs as users have them: an edge list, a networkx graph or a NetKet graph."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,21 @@ def check_count(value: Any, name: str, least: int = 1) -> int:
     return int(value)
 
 
+def check_counts(values: Sequence[int], name: str, least: int = 0) -> tuple[int, ...]:
+    """`values` as a tuple of integers of at least `least`. TypeError, ValueError: they are none.
+
+    Example:
+        >>> check_counts(3, "pinned")
+        Traceback (most recent call last):
+        ...
+        TypeError: Argument `pinned` must be a list of integers such as [3], but is 3.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        shown = "[0, 1]" if isinstance(values, str) or values is None else f"[{values}]"
+        raise TypeError(f"Argument `{name}` must be a list of integers such as {shown}, but is {values!r}.")
+    return tuple(check_count(value, name, least) for value in values)
+
+
 def check_input_edges(edges: Sequence[tuple[int, int]], n_sites: int) -> Edges:
     """`edges` from inputs to sites as a tuple of different pairs (input, site).
 
@@ -81,7 +96,7 @@ def check_nodes(nodes: Sequence[int], name: str, n_nodes: int) -> tuple[int, ...
         ...
         ValueError: Argument `pinned` must hold distinct nodes 0 to 2, but is [0, 3].
     """
-    checked = tuple(check_count(node, name, 0) for node in nodes)
+    checked = check_counts(nodes, name)
     if len(set(checked)) != len(checked) or max(checked, default=0) >= n_nodes:
         raise ValueError(f"Argument `{name}` must hold distinct nodes 0 to {n_nodes - 1}, but is {list(checked)}.")
     return checked

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike
 from .estimate import Estimate
 from .module import AbstractModule
 from .precision import jax_float64
-from .written import check_function, check_scalar
+from .system import number_array
+from .written import called, check_function, check_scalar
 
 
 class WeightedObservables(AbstractModule):
@@ -172,7 +173,7 @@ def check_nudge(nudge: Any) -> None:
     """Raise TypeError for what is no nudge, such as an observable."""
     if not isinstance(nudge, AbstractNudge):
         hint = f": put it into an ObservableCost({nudge})" if hasattr(nudge, "is_hermitian") else ""
-        raise TypeError(f"Argument `nudge` must be a qeqprop nudge, but is {type(nudge).__name__}{hint}.")
+        raise TypeError(f"Argument `nudge` must be a qeqprop nudge, but is {called(nudge)}{hint}.")
 
 
 def check_observables(term: Any, system: str) -> None:
@@ -185,7 +186,7 @@ def check_observables(term: Any, system: str) -> None:
 
 def finite_target(target: ArrayLike, batch_size: int | None) -> np.ndarray:
     """`target` as finite float64 numbers, batch axis first where there is a batch."""
-    array = np.asarray(target)
+    array = number_array(target, "target")
     if array.dtype.kind not in "fiub":
         raise TypeError(f"Argument `target` must hold numbers, but has dtype {array.dtype}.")
     if not np.all(np.isfinite(array)):
@@ -200,7 +201,10 @@ def finite_target(target: ArrayLike, batch_size: int | None) -> np.ndarray:
 
 def _check_observable(observable: Any, name: str) -> Any:
     if not hasattr(observable, "is_hermitian") or not hasattr(observable, "norm_bound"):
-        raise TypeError(f"Argument `{name}` must be an observable such as qp.Z(0), but is {type(observable).__name__}.")
+        hint = ", of matrices `qp.MatrixOperator(...)`" if hasattr(observable, "shape") else ""
+        raise TypeError(
+            f"Argument `{name}` must be an observable such as qp.Z(0){hint}, but is {type(observable).__name__}."
+        )
     if not observable.is_hermitian:
         raise ValueError(f"Argument `{name}` must be Hermitian, but is {observable}.")
     return observable
@@ -217,10 +221,11 @@ def _compiled(loss: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
 def _check_loss(loss: Callable[[Any, Any], Any], n_observables: int, shape: tuple[int, ...]) -> None:
     """Refuse a loss that is no scalar function of JAX of so many expectation values and a target of this shape."""
     jax = jax_float64()
-    if loss in (squared_error, cross_entropy) and shape not in ((n_observables,), ()):
+    if loss in (squared_error, cross_entropy) and shape != (n_observables,) and (shape, n_observables) != ((), 1):
+        labels = f"; of class labels make `np.eye({n_observables})[labels]`" if shape == () else ""
         raise ValueError(
             f"Argument `target` must have one entry for each of the {n_observables} observables, shape "
-            f"({n_observables},), in every sample, but has shape {shape}."
+            f"({n_observables},), in every sample, but has shape {shape}{labels}."
         )
     check_scalar(loss, "loss", *(jax.ShapeDtypeStruct(size, np.float64) for size in ((n_observables,), shape)))
 

@@ -15,6 +15,7 @@ from .randomness import seed_sequence
 from .status import EquilibriumError, Status
 from .system import AbstractSystem, Params
 from .used import note
+from .written import called
 
 if TYPE_CHECKING:
     from .scheme import AbstractScheme
@@ -136,13 +137,13 @@ def prepare(
 ) -> tuple[AbstractSystem, Params, AbstractSolver, np.random.SeedSequence | None]:
     """Check and complete the arguments that every entry function shares; the seed is None where nothing is random."""
     if not isinstance(system, AbstractSystem):
-        raise TypeError(f"Argument `system` must be a qeqprop system, but is {type(system).__name__}.")
+        raise TypeError(f"Argument `system` must be a qeqprop system, but is {called(system)}.")
     checked = system.check_params(params)
     if inputs is not None:
         system = system.with_inputs(inputs)
     solver = system.default_solver() if solver is None else solver
     if not isinstance(solver, AbstractSolver):
-        raise TypeError(f"Argument `solver` must be a qeqprop solver, but is {type(solver).__name__}.")
+        raise TypeError(f"Argument `solver` must be a qeqprop solver, but is {called(solver)}.")
     if key is not None and not solver.stochastic:
         raise ValueError(f"Argument `key` must be None: {solver.name} draws no random numbers.")
     note(system, solver)

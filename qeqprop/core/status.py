@@ -76,7 +76,10 @@ _MESSAGES = {
         "The random vectors hardly reach the levels that are occupied: ratios of such traces, and their errors, mean nothing. "
         "(a) Let the solver trace the low levels exactly (`deflated=None`); (b) raise `samples`; (c) raise the temperature."
     ),
-    Status.NOT_FINITE: "A NaN or an infinity appeared in the solve. Check the scale of the parameters and the inputs.",
+    Status.NOT_FINITE: (
+        "A NaN or an infinity appeared in the solve, or in the cost or its slope. Check the scale of the parameters and the "
+        "inputs, and whether the cost has a slope at the free state (a norm has none at 0)."
+    ),
     Status.UNBOUNDED: (
         "The coordinates ran away and the energy fell on: it has no minimum to come to rest in. (a) Look at the signs of the "
         "parameters, such as negative stiffnesses; (b) of a nudged phase use a smaller beta; (c) confine the coordinates by an "

@@ -76,7 +76,8 @@ class AbstractSystem(AbstractModule):
             ValueError: a name is missing or unknown, a shape is wrong, or a value is not finite.
         """
         if not isinstance(params, Mapping):
-            raise TypeError(f"Argument `params` must be a dict of arrays, but is {type(params).__name__}.")
+            hint = ": give its `.params`" if hasattr(params, "params") else ""
+            raise TypeError(f"Argument `params` must be a dict of arrays, but is {type(params).__name__}{hint}.")
         shapes = self.param_shapes
         if missing := [name for name in shapes if name not in params]:
             raise ValueError(f"Argument `params` must have the names {list(shapes)}, but lacks {missing}.")
@@ -136,6 +137,21 @@ def all_finite(array: np.ndarray) -> bool:
         return bool(np.isfinite(array.sum())) or bool(np.all(np.isfinite(array)))
 
 
+def number_array(value: ArrayLike, name: str) -> np.ndarray:
+    """`value` as an array. ValueError: a list of lists of different lengths, which makes none."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"Argument `{name}` must be an array, all rows of one length, but NumPy says: {error}"
+        ) from None
+
+
+def _kind(value: Any, array: np.ndarray) -> str:
+    """What else it is than numbers, in words."""
+    return f"has dtype {array.dtype}" if array.dtype.kind != "O" or array.ndim else f"is {type(value).__name__}"
+
+
 def real_array(value: ArrayLike, name: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
     """`value` as a finite float64 array of the given shape, refused with its name otherwise.
 
@@ -145,9 +161,9 @@ def real_array(value: ArrayLike, name: str, shape: tuple[int, ...] | None = None
         ...
         ValueError: Argument `J` must have shape (3,), but has shape (2,).
     """
-    array = np.asarray(value)
+    array = number_array(value, name)
     if array.dtype.kind not in "fiu":
-        raise TypeError(f"Argument `{name}` must hold real numbers, but has dtype {array.dtype}.")
+        raise TypeError(f"Argument `{name}` must hold real numbers, but {_kind(value, array)}.")
     if array.dtype != np.float64 or not unchangeable(array):
         copy = aligned_empty(array.shape)
         copy[...] = array

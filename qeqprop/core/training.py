@@ -18,9 +18,10 @@ from .nudge import AbstractNudge, check_nudge
 from .precision import jax_float64
 from .randomness import branch
 from .scheme import AbstractScheme
-from .solver import AbstractSolver, Equilibrium, prepare
+from .solver import AbstractSolver, Equilibrium, describe, prepare
 from .status import EquilibriumError, Status
 from .system import AbstractSystem, Params, aligned_empty, sealed
+from .written import check_function
 
 
 class Memory(NamedTuple):
@@ -123,10 +124,13 @@ def fit(
         return out, grad, updated, Memory(moments, out.free if solver.carries else None)
 
     kept = None
+    if resume and checkpoint is None:
+        raise ValueError("Argument `resume` must be False without a `checkpoint`, the folder to go on from.")
     if checkpoint is not None:
         known = {
             "solver": solver.name, "scheme": repr(scheme), "frozen": list(frozen), "batch_size": batch_size, "seed": seed,
-            "parameters": digest(*current.values()), "data": digest(*(data or ())), "validation": digest(*(validation or ())),
+            "parameters": digest(*current.values()), "data": digest(*(() if data is None else data)),
+            "validation": digest(*(() if validation is None else validation)),
         }  # fmt: skip
         kept = Checkpoint(checkpoint, known | dict(identity or {}), resume=resume)
     return run_epochs(
@@ -195,6 +199,11 @@ def run_epochs(
     if not isinstance(tolerate, Status):
         raise TypeError(f"Argument `tolerate` must be a Status such as Status.LARGE_NUDGE, but is {tolerate!r}.")
     check_count(seed, "seed", 0)
+    for name, function in (("metric", metric), ("callback", callback)):
+        if function is not None:
+            check_function(function, name)
+    if metric is not None and validation is None:
+        raise ValueError("Argument `metric` must be None without `validation`, the data that it is measured on.")
     inputs, targets = (None, None) if data is None else check_data(data, "data", system)
     held_out = None if validation is None else check_data(validation, "validation", system)
     root = np.random.SeedSequence(seed) if solver.stochastic else None
@@ -222,7 +231,8 @@ def run_epochs(
                     key = branch(root, 0, len(records.loss))
                     out, grad, updated, remembered = step(current, memory, batch, goal, key)
                     if out.status > tolerate:
-                        raise EquilibriumError(out.status, f"at training step {len(records.loss)}.")
+                        known = f"; free phase, {describe(out.free)}" if hasattr(out, "free") else "."
+                        raise EquilibriumError(out.status, f"at training step {len(records.loss)}{known}")
                     current, memory = updated, remembered
                     records.step(out, grad)
                     if checkpoint is not None:

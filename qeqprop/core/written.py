@@ -3,7 +3,21 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from .precision import jax_float64
+
+
+def called(value: Any) -> str:
+    """What was given for something else, in words; of a class or a function, that it should have been called.
+
+    Example:
+        >>> print(called(dict), "|", called("exact"), "|", called([1, 2]))
+        `dict` itself: call it, `dict(...)` | 'exact' | list
+    """
+    if callable(value) and hasattr(value, "__name__"):
+        return f"`{value.__name__}` itself: call it, `{value.__name__}(...)`"
+    return repr(value) if isinstance(value, str | int | float) else type(value).__name__
 
 
 def check_function(function: Any, name: str) -> Callable[..., Any]:
@@ -29,3 +43,23 @@ def check_scalar(function: Callable[..., Any], name: str, *arguments: Any) -> No
         ) from error
     if getattr(out, "shape", None) != ():
         raise ValueError(f"Argument `{name}` must return a scalar, but returns {out}.")
+    check_indices(function, name, *arguments)
+
+
+def check_indices(function: Callable[..., Any], name: str, *arguments: Any) -> None:
+    """Refuse a function that reads beyond the end of its arguments, where JAX silently takes the last entry.
+
+    NumPy's arrays complain of it: the function is tried on some, while what it does by `jax.numpy` is only traced.
+
+    Raises:
+        ValueError: with the message of NumPy.
+    """
+    jax = jax_float64()
+    plain = jax.tree.map(lambda like: np.ones(like.shape, like.dtype), arguments)
+    try:
+        with np.errstate(all="ignore"):
+            jax.eval_shape(lambda: function(*plain))
+    except IndexError as error:
+        raise ValueError(f"Argument `{name}` reads beyond the end of its arguments: {error}.") from error
+    except Exception:
+        pass

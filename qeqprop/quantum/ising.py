@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from ..core.graph import Edges, check_count, check_edges, check_input_edges, check_nodes
+from ..core.graph import Edges, check_count, check_counts, check_edges, check_input_edges, check_nodes
 from ..core.system import Params
 from .pauli import PauliSum, X, Z
 from .spins import AbstractSpinSystem, Drives, Nudge, Terms
@@ -53,7 +53,7 @@ class TransverseFieldIsing(AbstractSpinSystem):
     ):
         self.n_sites = check_count(n_sites, "n_sites")
         self.edges = check_edges(edges, self.n_sites)
-        if len(input_sites) and len(input_edges):
+        if check_counts(input_sites, "input_sites") and len(input_edges):
             raise ValueError("Arguments `input_sites` and `input_edges` exclude one another: give one of them.")
         sites = range(self.n_sites)
         terms = {

@@ -93,7 +93,10 @@ class AbstractSpinSystem(AbstractSystem):
         check_observables(term, "A spin network")
         for observable in term.observables:
             if not isinstance(observable, PauliSum):
-                raise TypeError(f"A spin network is nudged by Pauli sums, but not by {type(observable).__name__}.")
+                raise TypeError(
+                    f"A spin network is nudged by Pauli sums, but not by {type(observable).__name__}: make one by "
+                    "`PauliSum.from_matrix` or `PauliSum.from_qutip`."
+                )
         return replaced(self, nudges=(*self.nudges, (term, strength)))
 
     def default_solver(self) -> "ExactDiagonalization":

@@ -107,7 +107,7 @@ def test_checkpoints_are_not_overwritten_nor_mixed(tmp_path):
         ({"frozen": ("J",)}, "frozen"),
         ({"scheme": qp.centered(0.01)}, "scheme"),
     ):
-        with pytest.raises(ValueError, match=f"another {what}"):
+        with pytest.raises(ValueError, match=f"another training, which differs in: {what}"):
             train(2, tmp_path, resume=True, **changed)
     with pytest.raises(ValueError, match="`optimizer`"):
         train(2, tmp_path, resume=True, optimizer=optax.sgd(0.1))
@@ -119,7 +119,7 @@ def test_checkpoints_are_not_overwritten_nor_mixed(tmp_path):
 
 def test_settings_that_the_optimizer_hides_can_be_named(tmp_path):
     train(1, tmp_path, identity={"learning_rate": 0.03})
-    with pytest.raises(ValueError, match=r"another learning_rate: it has learning_rate 0\.03"):
+    with pytest.raises(ValueError, match=r"differs in: learning_rate\. It has learning_rate = 0\.03"):
         train(2, tmp_path, resume=True, identity={"learning_rate": 0.1})
 
 

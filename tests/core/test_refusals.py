@@ -82,7 +82,39 @@ def test_components(components, error, message):
         (lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, frozen="J"), TypeError, r"a tuple of names such as \('J',\)"),
         (lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, tolerate="ok"), TypeError, "`tolerate` must be a Status"),
         (lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, seed="a"), TypeError, "`seed` must be an integer"),
+        (lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, resume=True), ValueError, "`resume` must be False without a"),
+        (lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, metric=qp.accuracy), ValueError, "None without `validation`"),
+        (
+            lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, metric="accuracy", validation=DATA),
+            TypeError,
+            "`metric` must be callable, but is str",
+        ),
+        (lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, callback=3), TypeError, "`callback` must be callable"),
+        (lambda: qp.predict(NET, PARAMS, OUTPUT, np.zeros((0, 1))), ValueError, "batch axis first, but is empty"),
+        (
+            lambda: qp.predict(NET, qp.fit(NET, PARAMS, OUTPUT, DATA, epochs=1, progress=False), OUTPUT, [[0.1]]),
+            TypeError,
+            "is History: give its `.params`",
+        ),
+        (lambda: qp.accuracy([[0.1, 0.9]], [1]), ValueError, r"of class labels make `np\.eye\(2\)\[labels\]`"),
+        (
+            lambda: qp.ep_gradient(NET, PARAMS, qp.ExpectationCost([qp.Z(0), qp.Z(1)]), [1, 0], inputs=DATA[0]),
+            ValueError,
+            r"shape \(2,\), in every sample, but has shape \(\); of class labels",
+        ),
         (lambda: qp.optimal_nudge(NET, PARAMS, COST, formula=3, solver=SHOTS), ValueError, "must be qp.centered or"),
+        (lambda: qp.ep_gradient(NET, PARAMS, COST, scheme=qp.centered), TypeError, r"call it, `centered\(\.\.\.\)`"),
+        (lambda: qp.ep_gradient(NET, PARAMS, COST, scheme=0.1), TypeError, r"must be a qeqprop scheme, but is 0\.1"),
+        (lambda: qp.equilibrate(NET, PARAMS, solver=qp.FreeFermions), TypeError, "`FreeFermions` itself: call it"),
+        (lambda: qp.equilibrate(qp.SpinNetwork, PARAMS), TypeError, "`SpinNetwork` itself: call it"),
+        (lambda: qp.ep_gradient(NET, PARAMS, qp.ObservableCost), TypeError, "`ObservableCost` itself: call it"),
+        (lambda: qp.equilibrate(NET, PARAMS | {"J": [[1.0], 2]}), ValueError, "`J` must be an array, all rows of one"),
+        (lambda: qp.ObservableCost(np.eye(4)), TypeError, r"of matrices `qp.MatrixOperator\(\.\.\.\)`, but is ndarray"),
+        (
+            lambda: qp.ep_gradient(NET, PARAMS, qp.ObservableCost(qp.MatrixOperator(np.eye(4)))),
+            TypeError,
+            "make one by `PauliSum.from_matrix`",
+        ),
     ],
 )
 def test_arguments(call, error, message):
@@ -167,3 +199,10 @@ def test_no_prediction_from_an_equilibrium_that_was_not_found():
     flat = PARAMS | {"h": np.zeros(2), "g": np.full(2, 1e-9)}
     with pytest.raises(qp.EquilibriumError, match="free phase of samples 0 to 1"):
         qp.predict(NET, flat, OUTPUT, [[0.0], [0.0]])
+
+
+def test_a_step_that_fails_says_what_is_known_of_its_free_phase():
+    arch = classical.ElasticNetwork([(0, 1)], [[0.0], [1.0]], pinned=[0])
+    cost = classical.StateCost(lambda r, y: (r[0, 0] - 2) ** 2, nodes=[1])
+    with pytest.raises(qp.EquilibriumError, match=r"at training step 0; free phase, .* the most negative k\[0\] = -1"):
+        qp.fit(arch, {"k": [-1.0], "l": [1.0]}, cost, progress=False)

@@ -39,11 +39,11 @@ def test_bad_parameters_are_refused(entry, changes, error, message):
     ("arguments", "options", "error", "message"),
     [
         ((chain(2), [1.0], Z0), {}, TypeError, "`params` must be a dict of arrays, but is list"),
-        (("chain", uniform(2), Z0), {}, TypeError, "`system` must be a qeqprop system, but is str"),
+        (("chain", uniform(2), Z0), {}, TypeError, "`system` must be a qeqprop system, but is "),
         ((chain(2), uniform(2), qp.Z(0)), {}, TypeError, "`nudge` must be a qeqprop nudge, but is PauliSum"),
         ((chain(2), uniform(2), Z0), {"scheme": "centered"}, TypeError, "`scheme` must be a qeqprop scheme"),
         ((chain(2), uniform(2), Z0), {"scheme": qp.centered}, TypeError, "`scheme` must be a qeqprop scheme"),
-        ((chain(2), uniform(2), Z0), {"solver": "exact"}, TypeError, "`solver` must be a qeqprop solver, but is str"),
+        ((chain(2), uniform(2), Z0), {"solver": "exact"}, TypeError, "`solver` must be a qeqprop solver, but is "),
         ((chain(2), uniform(2), Z0), {"beta": 0.1}, TypeError, "beta"),
         ((chain(2), uniform(2), Z0), {"key": 3}, ValueError, "`key` must be None"),
         ((chain(2), uniform(2), Z0, 1.0), {}, ValueError, "`target` must be None for an ObservableCost"),
