@@ -152,7 +152,8 @@ def test_points_of_another_shape_are_failed():
 
 
 def test_names_of_axes_are_taken():
-    table = qp.scan(lambda x: {"x": x}, {"x": [1]}, workers=0)
+    with pytest.warns(UserWarning, match="All points failed"):
+        table = qp.scan(lambda x: {"x": x}, {"x": [1]}, workers=0)
     assert "the name `x`, which is taken" in str(table.error[0].values)
 
 
@@ -343,3 +344,21 @@ def test_a_cluster_that_loses_a_worker_repeats_little(tmp_path):
     assert len(calls(tmp_path)) - 24 <= 2
     here = qp.scan(tedious, axes, out=tmp_path / "here", workers=0)
     np.testing.assert_array_equal(table.value, here.value)
+
+
+def test_plain_mistakes_are_refused_in_words(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TypeError, match=r"must be a concurrent\.futures\.Executor, but is 4; .* `workers`"):
+        qp.scan(abs, {"x": [1]}, executor=4)
+    with pytest.raises(NotADirectoryError, match=r"`out` must be a folder, but .*file is a file"):
+        qp.scan(lambda x: x, {"x": [1]}, out=tmp_path / "file", workers=0)
+    with pytest.raises(FileNotFoundError, match="no scan there"):
+        qp.open_scan(tmp_path / "file")
+
+
+def test_a_scan_of_which_nothing_came_warns():
+    def hopeless(x):
+        raise RuntimeError("the fridge is warm")
+
+    with pytest.warns(UserWarning, match="All points failed, the first with RuntimeError: the fridge is warm"):
+        qp.scan(hopeless, {"x": [1, 2]}, workers=0)

@@ -5,6 +5,7 @@ import datetime
 import inspect
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from ..core.graph import check_count
+from ..core.written import called
 from .grid import Grid, Point
 from .ledger import DONE, FAILED, Ledger
 from .pool import SpawnPool
@@ -84,6 +86,13 @@ def scan(
     _check_choice("on_change", on_change, ("error", "keep", "new"))
     _check_choice("retry", retry, (None, "failed"))
     seed = check_count(rng, "rng", 0)
+    if executor is not None and not hasattr(executor, "submit"):
+        raise TypeError(
+            f"Argument `executor` must be a concurrent.futures.Executor, but is {called(executor)}; processes of this machine "
+            "need none: give their number as `workers`."
+        )
+    if out is not None and Path(out).is_file():
+        raise NotADirectoryError(f"Argument `out` must be a folder, but {out} is a file.")
     n_workers = cores() if workers is None else check_count(workers, "workers", 0)
     with _folder(out) as folder:
         ledger = Ledger(folder)
@@ -103,6 +112,8 @@ def scan(
             raise
         if out is not None:
             write_table(table, ledger.folder / "scan.nc")
+        if (table.status == 2).all():
+            warnings.warn(f"All points failed, the first with {table.error.values.flat[0]}", stacklevel=2)
         return table
 
 
@@ -113,7 +124,7 @@ def open_scan(out: str | os.PathLike[str]) -> "xr.Dataset":
         FileNotFoundError: there is no scan. StorageError: its manifest is damaged.
     """
     ledger = Ledger(out)
-    manifest = ledger.read_manifest()
+    manifest = None if ledger.folder.is_file() else ledger.read_manifest()
     if manifest is None:
         raise FileNotFoundError(f"{ledger.folder}: no scan there (no manifest.json).")
     return build_table(Grid(manifest["axes"], manifest["along"]), ledger, manifest)
