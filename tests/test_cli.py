@@ -312,7 +312,7 @@ def test_an_interrupted_train_resumes_to_the_same_numbers(tmp_path: Path, capsys
     assert len(qp.load(kept / "checkpoint.npz")["records"]["loss"]) == 4
     for more, reason in (
         ([], "--resume"),
-        (["--resume", "--seed", "1"], "seed 0"),
+        (["--resume", "--seed", "1"], "seed = 0"),
         (["--resume", "--epochs", "3"], "epochs 2"),
     ):
         capsys.readouterr()
