@@ -313,7 +313,7 @@ def test_an_interrupted_train_resumes_to_the_same_numbers(tmp_path: Path, capsys
     for more, reason in (
         ([], "--resume"),
         (["--resume", "--seed", "1"], "seed = 0"),
-        (["--resume", "--epochs", "3"], "epochs 2"),
+        (["--resume", "--epochs", "3"], "epochs = 2"),
     ):
         capsys.readouterr()
         assert main([*argv, str(tmp_path / "torn"), *more]) == 3

@@ -51,17 +51,17 @@ class AbstractSum(abc.ABC):
         return NotImplemented if summand is None else self._from_valid((*self, *summand))
 
     def __radd__(self, other: complex) -> Self:
-        return self + other
+        return self.__add__(other)  # not `self + other`, which would ask `other` again
 
     def __sub__(self, other: Self | complex) -> Self:
         summand = self._coerced(other)
         return NotImplemented if summand is None else self + -summand
 
     def __rsub__(self, other: complex) -> Self:
-        return -self + other
+        return (-self).__add__(other)
 
     def __rmul__(self, other: complex) -> Self:
-        return self * other
+        return self.__mul__(other)
 
     def __pow__(self, exponent: int) -> Self:
         power = self._coerced(1.0)

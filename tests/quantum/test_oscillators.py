@@ -1,5 +1,6 @@
 """Harmonic networks against an oracle that shares no code: loops, `scipy.linalg.sqrtm` and differences of the loss."""
 
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -391,3 +392,11 @@ def test_bad_inputs_are_refused():
         qp.ep_gradient(net, net.init_params(0), qp.ObservableCost(qp.R(5)))
     with pytest.raises(ValueError, match="acts on component 2"):
         qp.ep_gradient(net, net.init_params(0), qp.ObservableCost(qp.R(0, 2)))
+
+
+@pytest.mark.parametrize("operation", ["__add__", "__sub__", "__mul__"])
+def test_sums_of_different_algebras_do_not_mix(operation):
+    act = getattr(operator, operation)
+    for pair in ((qp.R(0), qp.Z(0)), (qp.Z(0), qp.R(0)), (qp.R(0), "1"), ("1", qp.Z(0)), (qp.Z(0), [1.0])):
+        with pytest.raises(TypeError, match=r"unsupported operand|can't multiply|can only concatenate|must be str"):
+            act(*pair)
