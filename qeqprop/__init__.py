@@ -5,6 +5,7 @@
 Importing qeqprop is silent and fast: every name below is loaded at first use (PEP 562).
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +58,17 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = import_module(f"{__name__}.{name}")
     else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        here = sys.modules[__name__]  # by which Python suggests names that are spelt alike
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_elsewhere(name)}", name=name, obj=here)
     globals()[name] = value
     return value
+
+
+def _elsewhere(name: str) -> str:
+    """Which part of the package has a name, in words."""
+    parts = ("classical", "quantum") if not name.startswith("_") else ()
+    home = next((part for part in parts if name in import_module(f"{__name__}.{part}").__all__), None)
+    return "" if home is None else f", but `{__name__}.{home}.{name}` there is"
 
 
 def __dir__() -> list[str]:

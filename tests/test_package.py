@@ -192,3 +192,13 @@ def test_methods_are_those_of_python():
     """A method of Equinox is a pytree, made anew at each look-up in some 40 microseconds."""
     solver = qeqprop.ExactDiagonalization()
     assert inspect.ismethod(solver.solve)
+
+
+def test_names_that_live_elsewhere_are_found():
+    with pytest.raises(AttributeError, match=r"no attribute 'ElasticNetwork', but `qeqprop\.classical\.ElasticNetwork`"):
+        qeqprop.ElasticNetwork  # noqa: B018
+    with pytest.raises(AttributeError, match=r"`qeqprop\.quantum\.VariationalState` there is"):
+        qeqprop.VariationalState  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'Isng'$") as refused:
+        qeqprop.Isng  # noqa: B018
+    assert (refused.value.name, refused.value.obj) == ("Isng", qeqprop)
