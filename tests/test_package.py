@@ -195,7 +195,9 @@ def test_methods_are_those_of_python():
 
 
 def test_names_that_live_elsewhere_are_found():
-    with pytest.raises(AttributeError, match=r"no attribute 'ElasticNetwork', but `qeqprop\.classical\.ElasticNetwork`"):
+    with pytest.raises(
+        AttributeError, match=r"no attribute 'ElasticNetwork', but `qeqprop\.classical\.ElasticNetwork`"
+    ):
         qeqprop.ElasticNetwork  # noqa: B018
     with pytest.raises(AttributeError, match=r"`qeqprop\.quantum\.VariationalState` there is"):
         qeqprop.VariationalState  # noqa: B018

@@ -21,6 +21,7 @@ import scipy.sparse.linalg as spla
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
+from ..core.real import check_fraction
 from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
@@ -66,9 +67,7 @@ class ActiveSet(AbstractSolver):
     stochastic: ClassVar[bool] = False
 
     def __init__(self, *, tolerance: float = 1e-15, max_iterations: int = 1000):
-        if not 1e-16 <= tolerance < 1:
-            raise ValueError(f"Argument `tolerance` must lie between 1e-16 and 1, but is {tolerance}.")
-        self.tolerance = float(tolerance)
+        self.tolerance = check_fraction(tolerance, "tolerance", 1e-16)
         self.max_iterations = check_count(max_iterations, "max_iterations")
 
     def solve(

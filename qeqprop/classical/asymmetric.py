@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
+from ..core.real import check_fraction
 from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
@@ -171,6 +172,4 @@ def _checked(system: AbstractSystem, solver: str) -> VectorField:
 
 
 def _checked_bounds(tolerance: float, max_iterations: int) -> tuple[float, int]:
-    if not 1e-15 <= tolerance < 1:
-        raise ValueError(f"Argument `tolerance` must lie between 1e-15 and 1, but is {tolerance}.")
-    return float(tolerance), check_count(max_iterations, "max_iterations")
+    return check_fraction(tolerance, "tolerance", 1e-15), check_count(max_iterations, "max_iterations")

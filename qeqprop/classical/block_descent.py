@@ -15,6 +15,7 @@ import numpy as np
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.joint import AbstractJointSolver
+from ..core.real import check_fraction
 from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import Equilibrium, Response, wrong_system
 from ..core.status import Status
@@ -93,9 +94,7 @@ class BlockDescent(AbstractJointSolver):
             if value not in known:
                 raise ValueError(f"Argument `{name}` must be one of {', '.join(known)}, but is {value!r}.")
         tolerance = 4 * _rounding(dtype) if tolerance is None else tolerance
-        if not 1e-16 <= tolerance < 1:
-            raise ValueError(f"Argument `tolerance` must lie between 1e-16 and 1, but is {tolerance}.")
-        self.tolerance = float(tolerance)
+        self.tolerance = check_fraction(tolerance, "tolerance", 1e-16)
         self.max_sweeps = check_count(max_sweeps, "max_sweeps")
         self.schedule, self.feedforward, self.dtype = schedule, bool(feedforward), dtype
         self.over_relaxed = bool(over_relaxed)

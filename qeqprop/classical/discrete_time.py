@@ -24,12 +24,13 @@ from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.nudge import AbstractNudge
 from ..core.precision import jax_float64
+from ..core.real import check_positive
 from ..core.scheme import AbstractScheme, Stencil, centered
 from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .energy import AbstractPotentialSystem, PointState
-from .time_steps import EULER, Motion, Reader, Scene, check_positive, cost_at, motion_of, reader
+from .time_steps import EULER, Motion, Reader, Scene, cost_at, motion_of, reader
 from .trajectories import ErrorProcess, checked_stencil, derivative, moving_problem
 
 

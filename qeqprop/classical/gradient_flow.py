@@ -11,13 +11,14 @@ import numpy as np
 
 from ..core.graph import check_count
 from ..core.precision import jax_float64
+from ..core.real import check_positive
 from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.system import AbstractSystem, Params
 from .batch_equilibrium import batch_positions, batch_response, equilibrium_at
 from .energy import AbstractPotentialSystem
 from .landscape import Landscape
-from .time_steps import Motion, check_positive, motion_of
+from .time_steps import Motion, motion_of
 
 
 class GradientFlow(AbstractSolver):

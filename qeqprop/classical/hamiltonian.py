@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
+from ..core.real import check_positive
 from ..core.system import Params, real_array
 from ..core.written import check_function, check_scalar
 from .coordinates import AbstractExactState, Coordinates
@@ -16,7 +17,6 @@ from .declared import AbstractDeclaredSystem, check_shape, check_shapes
 from .energy import Nudge, batch_length
 from .leapfrog import Way, leapfrog
 from .state_cost import StateTerm
-from .time_steps import check_positive
 
 if TYPE_CHECKING:
     from .hamiltonian_echo import HamiltonianEcho

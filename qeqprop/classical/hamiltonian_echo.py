@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 
 from ..core.estimate import Estimate
+from ..core.real import check_fraction
 from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
@@ -50,9 +51,7 @@ class HamiltonianEcho(AbstractSolver):
     stochastic: ClassVar[bool] = False
 
     def __init__(self, *, tolerance: float = 1e-8):
-        if not 1e-15 <= tolerance < 1:
-            raise ValueError(f"Argument `tolerance` must lie between 1e-15 and 1, but is {tolerance}.")
-        self.tolerance = float(tolerance)
+        self.tolerance = check_fraction(tolerance, "tolerance", 1e-15)
 
     def solve(
         self, system: AbstractSystem, params: Params, *, init: Equilibrium | None = None, key: Any = None

@@ -13,11 +13,11 @@ from ..core.graph import check_count
 from ..core.memory import check_memory
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
+from ..core.real import check_positive
 from ..core.system import Params, real_array
 from ..core.written import check_function, check_scalar
 from .declared import AbstractDeclaredSystem, check_shape, check_shapes
 from .energy import AbstractEnergySystem, Nudge, batch_length
-from .time_steps import check_positive
 
 if TYPE_CHECKING:
     from .stationary_action import StationaryAction

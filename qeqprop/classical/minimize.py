@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
+from ..core.real import check_fraction
 from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
@@ -71,9 +72,7 @@ class Minimizer(AbstractSolver):
     stochastic: ClassVar[bool] = False
 
     def __init__(self, *, tolerance: float = 1e-14, max_iterations: int = 200, fire: Fire | None = None):
-        if not 1e-15 <= tolerance < 1:
-            raise ValueError(f"Argument `tolerance` must lie between 1e-15 and 1, but is {tolerance}.")
-        self.tolerance = float(tolerance)
+        self.tolerance = check_fraction(tolerance, "tolerance", 1e-15)
         self.max_iterations = check_count(max_iterations, "max_iterations")
         if fire is not None and not isinstance(fire, Fire):
             raise TypeError(f"Argument `fire` must be a Fire or None, but is {fire!r}.")

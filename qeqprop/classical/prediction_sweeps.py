@@ -14,6 +14,7 @@ import numpy as np
 from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.joint import AbstractJointSolver
+from ..core.real import check_fraction
 from ..core.scheme import AbstractScheme, LinearResponse
 from ..core.solver import Equilibrium, Response, wrong_system
 from ..core.status import Status
@@ -60,9 +61,7 @@ class PredictionSweeps(AbstractJointSolver):
     stochastic: ClassVar[bool] = False
 
     def __init__(self, *, tolerance: float = 1e-12, max_sweeps: int = 100):
-        if not 1e-15 <= tolerance < 1:
-            raise ValueError(f"Argument `tolerance` must lie between 1e-15 and 1, but is {tolerance}.")
-        self.tolerance = float(tolerance)
+        self.tolerance = check_fraction(tolerance, "tolerance", 1e-15)
         self.max_sweeps = check_count(max_sweeps, "max_sweeps")
 
     def solve(

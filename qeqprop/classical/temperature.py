@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..core.real import check_real
 from ..core.scheme import Stencil
 
 
@@ -14,8 +15,7 @@ def check_temperature(temperature: float, *, zero: bool = False) -> float:
         ...
         ValueError: Argument `temperature` must be positive and finite, but is 0. At T = 0 use SimulatedAnnealing ...
     """
-    if isinstance(temperature, bool) or not isinstance(temperature, int | float | np.floating | np.integer):
-        raise TypeError(f"Argument `temperature` must be a real number, but is {temperature!r}.")
+    number = check_real(temperature, "temperature")
     if zero and not 0 <= temperature < np.inf:
         raise ValueError(f"Argument `temperature` must be finite and not negative, but is {temperature}.")
     if not zero and not 0 < temperature < np.inf:
@@ -23,7 +23,7 @@ def check_temperature(temperature: float, *, zero: bool = False) -> float:
             f"Argument `temperature` must be positive and finite, but is {temperature}. At T = 0 use SimulatedAnnealing "
             "or ExactEnumeration(0)."
         )
-    return float(temperature)
+    return number
 
 
 def contrast(beta: float) -> Stencil:

@@ -14,7 +14,7 @@ import numpy as np
 from ..core.module import AbstractModule
 from ..core.nudge import AbstractNudge
 from ..core.precision import jax_float64
-from ..core.system import Params, real_array
+from ..core.system import Params
 from .clamped_systems import ClampedPotential
 from .derivatives import Potential
 from .energy import AbstractPotentialSystem, Nudge
@@ -183,13 +183,6 @@ def check_moving(system: Any, nudge: AbstractNudge, purpose: str) -> tuple[Abstr
     if not isinstance(nudge, StateCost):
         raise TypeError(f"{purpose} needs a `StateCost`, but the nudge is a {type(nudge).__name__}.")
     return system, nudge
-
-
-def check_positive(value: float, name: str) -> float:
-    """`value` as a positive number."""
-    if not real_array(value, name, ()) > 0:
-        raise ValueError(f"Argument `{name}` must be positive, but is {value}.")
-    return float(value)
 
 
 def check_stability(

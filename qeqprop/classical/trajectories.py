@@ -23,6 +23,7 @@ from ..core.memory import check_memory
 from ..core.module import AbstractModule
 from ..core.nudge import AbstractNudge
 from ..core.precision import jax_float64
+from ..core.real import check_positive
 from ..core.scheme import Stencil, centered
 from ..core.solver import AbstractSolver, Equilibrium, describe, prepare
 from ..core.status import EquilibriumError
@@ -34,7 +35,6 @@ from .time_steps import (
     Motion,
     Scene,
     check_moving,
-    check_positive,
     check_stability,
     motion_of,
     runge_kutta_step,

@@ -16,6 +16,7 @@ import equinox as eqx
 import numpy as np
 
 from .module import AbstractModule
+from .real import check_fraction, check_real
 
 
 class AbstractScheme(AbstractModule):
@@ -35,9 +36,7 @@ class LinearResponse(AbstractScheme):
     tolerance: float = eqx.field(static=True)
 
     def __init__(self, tolerance: float = 1e-10):
-        if not 0 < _check_real(tolerance, "tolerance") < 1:
-            raise ValueError(f"Argument `tolerance` must lie between 0 and 1, but is {tolerance}.")
-        self.tolerance = float(tolerance)
+        self.tolerance = check_fraction(tolerance, "tolerance")
 
     def __repr__(self) -> str:
         return f"LinearResponse(tolerance={self.tolerance:g})"
@@ -122,15 +121,9 @@ class Stencil(AbstractScheme):
             raise ValueError(f"{self.name}: the formula is of higher order than the declared {order}.")
 
 
-def _check_real(value: float, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
-        raise TypeError(f"Argument `{name}` must be a real number, but is {value!r}.")
-    return float(value)
-
-
 def check_strength(beta: float, name: str = "beta") -> float:
     """`beta` as a finite float that is not 0."""
-    if _check_real(beta, name) == 0 or not math.isfinite(beta):
+    if check_real(beta, name) == 0 or not math.isfinite(beta):
         raise ValueError(f"Argument `{name}` must be finite and not 0, but is {beta}.")
     return float(beta)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
+from ..core.real import check_positive
 from ..core.scheme import LinearResponse, Stencil, centered
 from ..core.solver import AbstractSolver, Equilibrium, Response
 from ..core.status import Status
@@ -26,7 +27,7 @@ from .hamiltonian_path import HamiltonianPath, MatrixPath, SpinPath
 from .operators import MatrixOperator, OperatorSystem
 from .pauli import PauliSum, X
 from .product_preparation import check_product, default_product, field_vectors, product_ground_state
-from .ramps import check_ramp, check_time
+from .ramps import check_ramp
 from .spins import AbstractSpinSystem
 from .states import PureState
 from .strings import StringTable
@@ -133,9 +134,9 @@ class AdiabaticPreparation(AbstractSolver):
                 "Argument `ramp` must be 'smooth', 'linear' or 'quintic': a sudden switch prepares nothing. "
                 "For an abrupt nudge use nudge_ramp='sudden'."
             )
-        self.time = check_time(time, "time")
+        self.time = check_positive(time, "time")
         self.ramp = check_ramp(ramp, among=("linear", "smooth", "quintic"))
-        self.nudge_time = self.time / 4 if nudge_time is None else check_time(nudge_time, "nudge_time")
+        self.nudge_time = self.time / 4 if nudge_time is None else check_positive(nudge_time, "nudge_time")
         self.nudge_ramp = self.ramp if nudge_ramp is None else check_ramp(nudge_ramp, "nudge_ramp")
         if start is not None and not isinstance(start, PauliSum | MatrixOperator):
             raise TypeError(f"Argument `start` must be a Pauli sum or a MatrixOperator, but is {type(start).__name__}.")

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from ..core.estimate import Estimate
 from ..core.memory import check_memory
 from ..core.module import AbstractModule
+from ..core.real import check_fraction
 from ..core.system import AbstractSystem, Params, real_array
 from .hamiltonian_path import HamiltonianPath, MatrixPath, SpinPath, kernel_sites
 from .operators import OperatorSystem
@@ -164,9 +165,7 @@ def check_size(system: AbstractSpinSystem | OperatorSystem, vectors: int, memory
 
 def check_accuracy(accuracy: float) -> float:
     """A bound on the error of an evolution that float64 can keep."""
-    if not 1e-13 <= accuracy < 1:
-        raise ValueError(f"Argument `accuracy` must lie between 1e-13 and 1, but is {accuracy}.")
-    return float(accuracy)
+    return check_fraction(accuracy, "accuracy", 1e-13)
 
 
 def check_times(times: Sequence[float] | np.ndarray) -> np.ndarray:

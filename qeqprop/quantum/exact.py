@@ -7,6 +7,7 @@ import equinox as eqx
 import numpy as np
 
 from ..core.graph import check_count
+from ..core.real import check_fraction
 from ..core.scheme import LinearResponse, Stencil, balanced_nudge
 from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.system import AbstractSystem, Params, replaced
@@ -75,10 +76,8 @@ class ExactDiagonalization(AbstractSolver):
         memory: int | None = None,
         threads: int | None = None,
     ):
-        if not 1e-14 <= tolerance < 1:
-            raise ValueError(f"Argument `tolerance` must lie between 1e-14 and 1, but is {tolerance}.")
         self.level = check_count(level, "level", 0)
-        self.tolerance = float(tolerance)
+        self.tolerance = check_fraction(tolerance, "tolerance", 1e-14)
         self.max_iterations = check_count(max_iterations, "max_iterations")
         self.memory = None if memory is None else check_count(memory, "memory")
         self.threads = None if threads is None else check_count(threads, "threads")

@@ -9,6 +9,7 @@ import numpy as np
 from ..core import display
 from ..core.estimate import Estimate
 from ..core.module import AbstractModule
+from ..core.real import check_fraction
 from ..core.scheme import LinearResponse, Stencil
 from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
@@ -82,9 +83,7 @@ class FockSolver(AbstractSolver):
         self.solver = ExactDiagonalization() if solver is None else solver
         if not isinstance(self.solver, AbstractSolver) or self.solver.stochastic or not self.solver.responds:
             raise TypeError(f"Argument `solver` must be an exact solver of operator systems, but is {solver!r}.")
-        if not 0 < max_population < 1:
-            raise ValueError(f"Argument `max_population` must lie between 0 and 1, but is {max_population}.")
-        self.max_population = float(max_population)
+        self.max_population = check_fraction(max_population, "max_population")
 
     def solve(
         self, system: AbstractSystem, params: Params, *, init: Equilibrium | None = None, key: Any = None

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.graph import check_count
 from ..core.memory import check_memory
+from ..core.real import check_fraction
 from ..core.scheme import LinearResponse, Stencil, richardson
 from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.system import AbstractSystem, Params
@@ -61,9 +62,7 @@ class GaussianGroundState(AbstractSolver):
     stochastic: ClassVar[bool] = False
 
     def __init__(self, *, tolerance: float = 1e-12, dense_size: int = 200, memory: int | None = None):
-        if not 1e-13 <= tolerance < 1:
-            raise ValueError(f"Argument `tolerance` must lie between 1e-13 and 1, but is {tolerance}.")
-        self.tolerance = float(tolerance)
+        self.tolerance = check_fraction(tolerance, "tolerance", 1e-13)
         self.dense_size = check_count(dense_size, "dense_size", 0)
         self.memory = None if memory is None else check_count(memory, "memory")
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.estimate import Estimate
 from ..core.graph import check_count
+from ..core.real import check_fraction
 from ..core.scheme import Stencil, richardson
 from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
@@ -98,10 +99,8 @@ class MatrixProductGroundState(AbstractSolver):
         max_sweeps: int = 30,
         order: Sequence[int] | None = None,
     ):
-        if not 1e-12 <= tolerance < 1:
-            raise ValueError(f"Argument `tolerance` must lie between 1e-12 and 1, but is {tolerance}.")
         self.max_bond = check_count(max_bond, "max_bond")
-        self.tolerance = float(tolerance)
+        self.tolerance = check_fraction(tolerance, "tolerance", 1e-12)
         self.gap_bond = None if gap_bond is None else check_count(gap_bond, "gap_bond")
         self.max_sweeps = check_count(max_sweeps, "max_sweeps")
         self.order = None if order is None else tuple(check_count(site, "order", 0) for site in order)

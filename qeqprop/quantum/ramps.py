@@ -58,12 +58,3 @@ def check_ramp(ramp: Any, name: str = "ramp", among: tuple[str, ...] = tuple(RAM
     if ramp not in among:
         raise ValueError(f"Argument `{name}` must be one of {', '.join(map(repr, among))}, but is {ramp!r}.")
     return ramp
-
-
-def check_time(value: Any, name: str) -> float:
-    """`value` as a positive, finite duration."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
-        raise TypeError(f"Argument `{name}` must be a real number, but is {value!r}.")
-    if not 0 < value < np.inf:
-        raise ValueError(f"Argument `{name}` must be positive and finite, but is {value}.")
-    return float(value)

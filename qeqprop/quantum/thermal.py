@@ -13,6 +13,7 @@ from ..core import display
 from ..core.estimate import Estimate
 from ..core.memory import check_memory, format_bytes
 from ..core.module import AbstractModule
+from ..core.real import check_real
 from ..core.scheme import LinearResponse, Stencil, balanced_nudge
 from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
@@ -91,13 +92,12 @@ class ThermalState(AbstractModule):
 
 def check_temperature(temperature: float) -> float:
     """`temperature` as a positive, finite number."""
-    if isinstance(temperature, bool) or not isinstance(temperature, int | float | np.floating | np.integer):
-        raise TypeError(f"Argument `temperature` must be a real number, but is {temperature!r}.")
+    number = check_real(temperature, "temperature")
     if not 0 < temperature < np.inf:
         raise ValueError(
             f"Argument `temperature` must be positive and finite, but is {temperature}. At T = 0 use ExactDiagonalization."
         )
-    return float(temperature)
+    return number
 
 
 class GibbsState(AbstractSolver):

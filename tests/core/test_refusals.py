@@ -78,6 +78,13 @@ def test_components(components, error, message):
         (lambda: qp.response_matrix(NET, PARAMS, [qp.Z(0)], init=3), TypeError, "`init` must be an Equilibrium"),
         (lambda: qp.predict(NET, PARAMS, OUTPUT, [[0.1]], chunk=0), ValueError, "`chunk` must be at least 1"),
         (lambda: qp.predict(NET, PARAMS, OUTPUT, None), ValueError, "`inputs` must be an array of samples"),
+        (lambda: qp.ExactDiagonalization(tolerance="x"), TypeError, "`tolerance` must be a real number, but is 'x'"),
+        (lambda: classical.Minimizer(tolerance=True), TypeError, "`tolerance` must be a real number, but is True"),
+        (
+            lambda: classical.BlockDescent(tolerance=1.0),
+            ValueError,
+            "`tolerance` must lie between 1e-16 and 1, but is 1",
+        ),
         (lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, optimizer="adam"), TypeError, "must be one of optax"),
         (lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, frozen="J"), TypeError, r"a tuple of names such as \('J',\)"),
         (lambda: qp.fit(NET, PARAMS, OUTPUT, DATA, tolerate="ok"), TypeError, "`tolerate` must be a Status"),
