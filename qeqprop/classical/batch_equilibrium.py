@@ -50,7 +50,7 @@ def equilibrium_at(
         if system.nudges and np.any(jumped(land.free().slopes, land.slopes, start, step)):
             status = max(status, Status.BRANCH_JUMP)
     values = land.values(free)
-    finite = np.isfinite(residual)
+    finite = np.isfinite(residual) & np.isfinite(values)
     if not np.all(finite):
         status = Status.NOT_FINITE
     if np.any(~(converged & finite) & ran_away(start, free, land.values(start), values)):

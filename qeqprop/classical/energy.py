@@ -23,12 +23,7 @@ from .curvature_pattern import curvature_pattern
 from .derivatives import Derivatives, Potential, batch_derivatives, derivatives
 from .domains import AbstractDomain
 from .factorization import DENSE
-from .state_cost import (
-    AbstractStateTerm,
-    StateTerm,
-    number,
-    repeated,
-)
+from .state_cost import AbstractStateTerm, StateTerm, number, other_nudge, repeated
 
 if TYPE_CHECKING:
     from ..core.solver import AbstractSolver
@@ -178,9 +173,7 @@ class AbstractEnergySystem(AbstractSystem):
     def nudged(self, term: Any, strength: complex) -> "AbstractEnergySystem":
         """The system with energy E + strength * term, or with the nodes of a `Clamp` held that part of the way."""
         if not isinstance(term, AbstractStateTerm):
-            raise TypeError(
-                "A classical system is nudged by a `StateCost` or a `Clamp`, but not by quantum observables."
-            )
+            raise other_nudge(self, term, clamps=True)
         strength = complex(strength)
         return term.applied(self, strength if strength.imag else strength.real)
 

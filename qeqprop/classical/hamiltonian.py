@@ -16,7 +16,7 @@ from .coordinates import AbstractExactState, Coordinates
 from .declared import AbstractDeclaredSystem, check_shape, check_shapes
 from .energy import Nudge, batch_length
 from .leapfrog import Way, leapfrog
-from .state_cost import StateTerm
+from .state_cost import StateTerm, other_nudge
 
 if TYPE_CHECKING:
     from .hamiltonian_echo import HamiltonianEcho
@@ -185,7 +185,7 @@ class HamiltonianSystem(AbstractDeclaredSystem):
     def nudged(self, term: Any, strength: complex) -> "HamiltonianSystem":
         """The system whose echo is kicked by -strength * dC/dq."""
         if not isinstance(term, StateTerm):
-            raise TypeError(f"A Hamiltonian system is nudged by a `StateCost`, but not by a {type(term).__name__}.")
+            raise other_nudge(self, term)
         return term.applied(self, float(np.real(strength)))  # type: ignore[no-any-return]
 
     def default_solver(self) -> "HamiltonianEcho":

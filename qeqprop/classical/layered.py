@@ -21,7 +21,7 @@ from .clamp import ClampTerm
 from .coordinates import AbstractLayeredState, Coordinates
 from .energy import Nudge, check_inputs
 from .known import Known
-from .state_cost import StateTerm
+from .state_cost import StateTerm, other_nudge
 
 if TYPE_CHECKING:
     from .block_descent import BlockDescent
@@ -128,9 +128,7 @@ class AbstractLayeredNetwork(AbstractSummingSystem):
     def nudged(self, term: Any, strength: complex) -> "AbstractLayeredNetwork":
         """The network with energy E + strength * term, or with outputs held that part of the way by a `Clamp`."""
         if not isinstance(term, StateTerm | ClampTerm):
-            raise TypeError(
-                "A classical system is nudged by a `StateCost` or a `Clamp`, but not by quantum observables."
-            )
+            raise other_nudge(self, term, clamps=True)
         nodes, outputs = term.coordinates.nodes, self.outputs
         if nodes is None or not set(nodes) <= set(outputs):
             raise ValueError(

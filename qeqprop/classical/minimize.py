@@ -198,7 +198,7 @@ def _status(
         before, after = (system.value(params, at) for at in (start, found.position))
         if ran_away(start.reshape(1, -1), found.position.reshape(1, -1), before, after)[0]:
             return Status.UNBOUNDED
-    if not np.all(np.isfinite(found.slope)):
+    if not np.all(np.isfinite([*found.slope, system.value(params, found.position)])):
         return Status.NOT_FINITE
     if not found.converged:
         return Status.UNCONVERGED

@@ -65,6 +65,7 @@ def minimize(
     """Descend from `position` until the slope is below `tolerance` times the noise, or at rounding."""
     here, local = _look(system, params, position), known
     newton = chord = stalls = 0
+    flat = False  # whether what is not positive definite here has no direction downhill
     while True:
         if local is not None and not local.shift:
             here, steps = _chords(system, params, here, local)
@@ -85,12 +86,13 @@ def minimize(
         ):  # at a saddle point, or so near that the energy does not fall any more
             away = _downhill(system, params, here, matrix)
             if away is not None:
-                here, stalls = away, 0
+                here, stalls, flat = away, 0, False
                 continue
+            flat = True
             if stationary or stalls > STALLS:
                 converged = here.size <= 1e3 * tolerance * local.noise
                 return Minimum(here.position, here.slope, local, newton, chord, converged, definite=False)
-        here, advanced = _line_search(system, params, here, local)
+        here, advanced = _line_search(system, params, here, local, halving=flat or not local.shift)
         local = Curvature(local.factor, local.shift, _noise(system, matrix, here.position))
         stalls = 0 if advanced else stalls + 1
 
@@ -147,8 +149,10 @@ def _chords(system: AbstractEnergySystem, params: Params, here: _Point, local: C
     return here, steps
 
 
-def _line_search(system: AbstractEnergySystem, params: Params, here: _Point, local: Curvature) -> tuple[_Point, bool]:
-    """The first of the steps 1, 1/2, 1/4, ... that lowers the energy enough, or near a minimum halves the slope.
+def _line_search(
+    system: AbstractEnergySystem, params: Params, here: _Point, local: Curvature, halving: bool
+) -> tuple[_Point, bool]:
+    """The first of the steps 1, 1/2, 1/4, ... that lowers the energy enough, or (`halving`) near a minimum halves the slope.
 
     Also says whether it did so by more than rounding.
     """
@@ -156,7 +160,7 @@ def _line_search(system: AbstractEnergySystem, params: Params, here: _Point, loc
     value, decrease = system.value(params, here.position), float(here.slope @ direction)
     for halvings in range(40):
         there = _look(system, params, moved(system, here.position, direction / 2**halvings))
-        if not local.shift and there.size <= 0.5 * here.size:
+        if halving and there.size <= 0.5 * here.size:
             return there, True
         fall = value - system.value(params, there.position)
         if fall >= -1e-4 * decrease / 2**halvings:

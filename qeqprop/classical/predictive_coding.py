@@ -19,7 +19,7 @@ from .interactions import AbstractInteraction, Dense, check_links
 from .known import Known
 from .layered import as_forces
 from .prediction_passes import ACTIVATIONS, Net, passes
-from .state_cost import StateTerm
+from .state_cost import StateTerm, other_nudge
 
 if TYPE_CHECKING:
     from .prediction_sweeps import PredictionSweeps
@@ -164,7 +164,7 @@ class PredictiveCodingNetwork(AbstractSummingSystem):
     def nudged(self, term: Any, strength: complex) -> "PredictiveCodingNetwork":
         """The network with energy E + strength * term."""
         if not isinstance(term, StateTerm):
-            raise TypeError("A classical system is nudged by a `StateCost`, but not by quantum observables.")
+            raise other_nudge(self, term)
         nodes = term.coordinates.nodes
         if nodes is None or not set(nodes) <= set(self.outputs):
             raise ValueError(

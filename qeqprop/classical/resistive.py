@@ -13,7 +13,7 @@ from ..core.estimate import Estimate
 from ..core.graph import Edges, check_count, check_edges, check_nodes
 from ..core.system import AbstractSystem, Params, real_array, replaced
 from .energy import Nudge, PointState, check_inputs
-from .state_cost import StateTerm, check_reach
+from .state_cost import StateTerm, check_reach, other_nudge
 
 if TYPE_CHECKING:
     from .active_set import ActiveSet
@@ -220,7 +220,7 @@ class ResistiveNetwork(AbstractSystem):
     def nudged(self, term: Any, strength: complex) -> "ResistiveNetwork":
         """The network with energy E + strength * term."""
         if not isinstance(term, StateTerm):
-            raise TypeError("A classical system is nudged by a `StateCost`, but not by quantum observables.")
+            raise other_nudge(self, term)
         nodes = term.coordinates.nodes
         if nodes is not None and max(nodes) >= self.n_nodes:
             raise ValueError(

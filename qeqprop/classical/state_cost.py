@@ -50,6 +50,13 @@ class AbstractStateTerm(AbstractModule):
         return np.asarray(np.inf)
 
 
+def other_nudge(system: Any, term: Any, *, clamps: bool = False) -> TypeError:
+    """The error of a system that is nudged by a `StateCost`, or (`clamps`) a `Clamp`, and not by this term."""
+    given = "a `Clamp`" if isinstance(term, AbstractStateTerm) else "quantum observables"
+    takes = "a `StateCost` or a `Clamp`" if clamps else "a `StateCost`"
+    return TypeError(f"{type(system).__name__} is nudged by {takes}, but not by {given}.")
+
+
 class StateTerm(AbstractStateTerm):
     """The energy term cost(s[nodes], target), whole and not linearised."""
 

@@ -70,6 +70,8 @@ class ParallelTempering(AbstractSolver):
         thin: int = 1,
         burn_in: int = 200,
     ):
+        if isinstance(temperatures, int | float):
+            raise TypeError(f"Argument `temperatures` must be a list such as [1.0, 1.5, 2.0], but is {temperatures}.")
         ladder = tuple(check_temperature(temperature) for temperature in temperatures)
         if len(ladder) < 2 or any(b <= a for a, b in itertools.pairwise(ladder)):
             raise ValueError(f"Argument `temperatures` must hold two or more values, ascending, but is {ladder}.")

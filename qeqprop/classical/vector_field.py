@@ -12,11 +12,11 @@ from ..core.estimate import Estimate
 from ..core.module import AbstractModule
 from ..core.precision import jax_float64
 from ..core.system import Params, real_array
-from ..core.written import check_function, check_indices
+from ..core.written import check_function, traced
 from .coordinates import AbstractExactState, Coordinates
 from .declared import AbstractDeclaredSystem, check_shape, check_shapes
 from .energy import Nudge, batch_length
-from .state_cost import StateTerm
+from .state_cost import StateTerm, other_nudge
 
 if TYPE_CHECKING:
     from .asymmetric import AsymEP
@@ -103,10 +103,9 @@ class VectorField(AbstractDeclaredSystem):
         self.sample_shape = None if inputs is None else check_shape(inputs, "inputs")
         self.inputs = None if self.sample_shape is None else np.zeros(self.sample_shape)
         self.nudges = ()
-        out = jax_float64().eval_shape(field, self._zeros(), self.origin, self.inputs)
+        out = traced(field, "field", self._zeros(), self.origin, self.inputs)
         if getattr(out, "shape", None) != (self.size,):
             raise ValueError(f"Argument `field` must return a velocity of shape ({self.size},), but returns {out}.")
-        check_indices(field, "field", self._zeros(), self.origin, self.inputs)
 
     @property
     def input_shape(self) -> tuple[int, ...] | None:
@@ -166,7 +165,7 @@ class VectorField(AbstractDeclaredSystem):
     def nudged(self, term: Any, strength: complex) -> "VectorField":
         """The system with the force -strength * dC/ds besides."""
         if not isinstance(term, StateTerm):
-            raise TypeError(f"A vector field is nudged by a `StateCost`, but not by a {type(term).__name__}.")
+            raise other_nudge(self, term)
         return term.applied(self, float(np.real(strength)))
 
     def default_solver(self) -> "AsymEP":

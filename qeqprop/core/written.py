@@ -28,25 +28,39 @@ def check_function(function: Any, name: str) -> Callable[..., Any]:
 
 
 def check_scalar(function: Callable[..., Any], name: str, *arguments: Any) -> None:
-    """Refuse a function that is no scalar function of arguments like these (arrays, or `jax.ShapeDtypeStruct`s).
+    """Refuse a function that is no real scalar function of arguments like these (arrays, or `jax.ShapeDtypeStruct`s).
 
     Raises:
-        TypeError: it is not written with `jax.numpy`. ValueError: it does not return a scalar.
+        TypeError: it is not written with `jax.numpy`. ValueError: it does not return a scalar, or reads what is not there.
+    """
+    out = traced(function, name, *arguments)
+    if getattr(out, "shape", None) != ():
+        raise ValueError(f"Argument `{name}` must return a scalar, but returns {out}.")
+    if out.dtype.kind != "f":
+        raise ValueError(f"Argument `{name}` must return a real number with a slope, but its dtype is {out.dtype}.")
+
+
+def traced(function: Callable[..., Any], name: str, *arguments: Any) -> Any:
+    """What a function returns for arguments like these, as `jax.ShapeDtypeStruct`s.
+
+    Raises:
+        TypeError: it is not written with `jax.numpy`. ValueError: it reads what is not there.
     """
     jax = jax_float64()
     try:
         out = jax.eval_shape(function, *arguments)
+    except KeyError as error:
+        raise ValueError(f"Argument `{name}` looks up {error}, which its arguments do not have.") from error
     except jax.errors.JAXTypeError as error:
         raise TypeError(
             f"Argument `{name}` must be written with `jax.numpy` instead of `numpy`, and without branches on values: it is "
             "differentiated by JAX."
         ) from error
-    if getattr(out, "shape", None) != ():
-        raise ValueError(f"Argument `{name}` must return a scalar, but returns {out}.")
-    check_indices(function, name, *arguments)
+    _check_indices(function, name, *arguments)
+    return out
 
 
-def check_indices(function: Callable[..., Any], name: str, *arguments: Any) -> None:
+def _check_indices(function: Callable[..., Any], name: str, *arguments: Any) -> None:
     """Refuse a function that reads beyond the end of its arguments, where JAX silently takes the last entry.
 
     NumPy's arrays complain of it: the function is tried on some, while what it does by `jax.numpy` is only traced.

@@ -35,6 +35,8 @@ def training_curves(
         metric: what the second axis is called.
     """
     runs: list[Any] = list(histories) if isinstance(histories, list | tuple) else [histories]
+    if not runs or not all(hasattr(run, "loss") for run in runs):
+        raise TypeError(f"Argument `histories` must be a `History` or a list of them, but is {histories!r:.60}.")
     ax = axes_or_new(ax)
     steps = min(run.loss.size for run in runs)
     epochs = min(run.validation_loss.size for run in runs)

@@ -26,6 +26,7 @@ CORNERS = [[0.0, 0.0], [2.0, 0.0], [1.0, 1.5]]
 ARCH, SPRINGS = ElasticNetwork([(0, 2), (1, 2)], CORNERS, pinned=[0, 1]), {"k": [1.0, 2.0], "l": [1.5, 1.5]}
 NET = DeepHopfield((3, 4, 2))
 WEIGHTS, OUTPUTS = NET.init_params(0), StateCost(half_squared_error, NET.outputs)
+PC = PredictiveCodingNetwork((3, 4, 2))
 CHAIN = Ising(4, [(0, 1), (1, 2), (2, 3)])
 SPINS = {"J": np.ones(3), "h": 0.1 * np.ones(4)}
 
@@ -73,6 +74,17 @@ def test_a_number_for_a_list_of_nodes(make, name):
             ValueError,
             r"but has shape \(0, 3\)",
         ),
+        (lambda: EnergySystem(lambda p, s, x: p["b"] @ s, (2,), {"a": (2,)}), ValueError, "looks up 'b', which its"),
+        (lambda: EnergySystem(lambda p, s, x: (1j * s).sum(), (2,), {"a": (2,)}), ValueError, "dtype is complex128"),
+        (lambda: tip(lambda r, y: 3), ValueError, "must return a real number with a slope, but its dtype is int"),
+        (lambda: VectorField(lambda p, s, x: np.tanh(s), 2, {"a": ()}), TypeError, "`field` must be written with `jax"),
+        (
+            lambda: qp.ep_gradient(PC, PC.init_params(0), qp.classical.Clamp(PC.outputs), [1.0, 0.0]),
+            TypeError,
+            "PredictiveCodingNetwork is nudged by a `StateCost`, but not by a `Clamp`",
+        ),
+        (lambda: qp.classical.ParallelTempering(3.0), TypeError, r"must be a list such as .*, but is 3\.0"),
+        (lambda: qp.plot.training_curves(3), TypeError, "must be a `History` or a list of them, but is 3"),
         (lambda: qp.ep_gradient(CHAIN, SPINS, qp.ObservableCost(qp.Z(7))), ValueError, "read site 7, but .* 4 spins"),
         (
             lambda: ExactEnumeration(1.0).solve(CHAIN, SPINS).state.expect(qp.Z(1) * qp.Z(2) * qp.Z(9)),
@@ -111,3 +123,19 @@ def test_functions_that_read_beyond_the_end_are_refused(make):
 def test_costs_that_are_no_numbers_are_not_finite(cost, scheme):
     with pytest.raises(qp.EquilibriumError, match=r"not finite: .*or in the cost or its slope"):
         qp.ep_gradient(ARCH, SPRINGS, StateCost(cost, nodes=[2]), 0.0, scheme=scheme)
+
+
+def test_an_energy_that_is_no_number_is_not_finite():
+    for inputs, options in ((None, {}), ([[1.0], [-9.0]], {"inputs": (1,)})):
+        wall = EnergySystem(
+            lambda p, s, x: jnp.sum(jnp.log(s - 5 if x is None else x + 2 + 0 * s)), (1,), {"k": ()}, **options
+        )
+        with pytest.raises(qp.EquilibriumError, match="not finite"):
+            qp.equilibrate(wall, {"k": 1.0}, inputs=inputs)
+
+
+def test_parts_that_nothing_holds_are_degenerate_and_not_unconverged():
+    """Newton's steps are shortened along flat directions: near the minimum the slope alone shows that they still lead on."""
+    ring = qp.classical.PhaseOscillators(4, [(0, 1)], driven=[0])
+    with pytest.raises(qp.EquilibriumError, match=r"degenerate: .* directions of the minimum are flat"):
+        qp.equilibrate(ring, {"J": [1.0]}, inputs=[0.1])
