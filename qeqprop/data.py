@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .core.extras import extra_module
 from .core.graph import check_count
 from .idx import read_idx
 
@@ -348,8 +349,4 @@ def _check_classes(classes: tuple[int, ...], n_classes: int) -> np.ndarray:
 
 
 def _scikit_learn(name: str) -> Any:
-    try:
-        from sklearn import datasets
-    except ImportError:
-        raise ImportError(f'Data set {name!r} needs scikit-learn: pip install "qeqprop[data]"') from None
-    return datasets
+    return extra_module("sklearn.datasets", f"Data set {name!r}", "scikit-learn", "data")

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import data
 from .core.evaluation import accuracy, evaluate, predict
+from .core.extras import extra_module
 from .core.gradient import EPGradient
 from .core.graph import check_count
 from .core.history import History
@@ -208,11 +209,8 @@ def logistic_accuracy(samples: Dataset) -> float:
     Raises:
         ImportError: scikit-learn is missing.
     """
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError:
-        raise ImportError('The logistic regression needs scikit-learn: pip install "qeqprop[data]"') from None
-    model = LogisticRegression(max_iter=5000).fit(samples.train_inputs, np.argmax(samples.train_targets, axis=1))
+    linear = extra_module("sklearn.linear_model", "The logistic regression", "scikit-learn", "data")
+    model = linear.LogisticRegression(max_iter=5000).fit(samples.train_inputs, np.argmax(samples.train_targets, axis=1))
     return float(model.score(samples.test_inputs, np.argmax(samples.test_targets, axis=1)))
 
 

@@ -280,6 +280,6 @@ def test_phases_refuse_an_empty_part():
 
 @pytest.mark.parametrize("load", [data.digits, data.iris])
 def test_missing_scikit_learn_is_told(load, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match=r'needs scikit-learn: pip install "qeqprop\[data\]"'):
         load()

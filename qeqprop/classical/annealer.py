@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import equinox as eqx
 import numpy as np
 
+from ..core.extras import extra_module
 from ..core.scheme import AbstractScheme
 from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.system import AbstractSystem, Params
@@ -68,8 +69,7 @@ def from_bqm(bqm: Any) -> FromBQM:
 
 
 def _bqm(model: SpinModel) -> Any:
-    import dimod
-
+    dimod = extra_module("dimod", "A dimod model", "dimod", "anneal")
     linear = dict(enumerate((-model.fields).tolist()))
     quadratic = {(int(i), int(j)): -float(c) for (i, j), c in zip(model.pairs, model.couplings, strict=True)}
     return dimod.BinaryQuadraticModel.from_ising(linear, quadratic, float(model.constant))

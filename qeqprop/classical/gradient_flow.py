@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import numpy as np
 
+from ..core.extras import extra_module
 from ..core.graph import check_count
 from ..core.precision import jax_float64
 from ..core.real import check_positive
@@ -159,11 +160,7 @@ class GradientFlow(AbstractSolver):
 
 
 def _diffrax() -> Any:
-    try:
-        import diffrax
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("GradientFlow needs diffrax: pip install 'qeqprop[dynamics]'.") from None
-    return diffrax
+    return extra_module("diffrax", "GradientFlow", "diffrax", "dynamics")
 
 
 @functools.lru_cache(maxsize=64)

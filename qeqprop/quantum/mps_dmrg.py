@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.extras import extra_module
 from .mps_state import MatrixProductState
 
 DRIFT = 1e-2
@@ -49,7 +50,7 @@ class DMRG:
     def __init__(self, operator: Sequence[np.ndarray], order: Sequence[int]):
         self.order = tuple(order)
         with quiet():
-            tenpy = _import_tenpy()
+            tenpy = extra_module("tenpy", "A matrix product state", "TeNPy", "mps")
             n = len(operator)
             site = tenpy.SpinHalfSite(conserve=None, sort_charge=False)
             mpo = tenpy.MPO.from_Wflat(
@@ -150,11 +151,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _import_tenpy() -> Any:
-    try:
-        import tenpy
-    except ImportError as error:
-        raise ImportError('Matrix product states need TeNPy: pip install "qeqprop[mps]"') from error
-    return tenpy

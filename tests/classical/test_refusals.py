@@ -1,5 +1,7 @@
 """Plain mistakes with classical systems are refused in words that name the argument."""
 
+import sys
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -139,3 +141,9 @@ def test_parts_that_nothing_holds_are_degenerate_and_not_unconverged():
     ring = qp.classical.PhaseOscillators(4, [(0, 1)], driven=[0])
     with pytest.raises(qp.EquilibriumError, match=r"degenerate: .* directions of the minimum are flat"):
         qp.equilibrate(ring, {"J": [1.0]}, inputs=[0.1])
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dimod", None)
+    with pytest.raises(ImportError, match=r'A dimod model needs dimod: pip install "qeqprop\[anneal\]"'):
+        qp.classical.to_bqm(CHAIN, SPINS)
