@@ -10,6 +10,7 @@ from ..core.graph import check_counts
 from ..core.system import Params, real_array
 from .activations import Diodes, Interval
 from .architecture import Architecture
+from .conductors import check_conductances
 from .energy import Nudge
 from .interactions import Resistors
 from .layered import AbstractLayeredNetwork
@@ -113,12 +114,7 @@ class DeepResistiveNetwork(AbstractLayeredNetwork):
     def _check_domain(self, params: Params) -> None:
         """Refuse negative conductances, and nodes that no resistor reaches."""
         for name, w in params.items():
-            if w.min() < 0:
-                at = tuple(int(i) for i in np.unravel_index(w.argmin(), w.shape))
-                raise ValueError(
-                    f"Argument `{name}` must not have negative conductances, but is {w[at]:g} at index {at}. In a training, "
-                    "chain the optimizer with `optax.keep_params_nonnegative()`."
-                )
+            check_conductances(w, name)
             if len(dead := np.flatnonzero(w.max(axis=0) == 0)):
                 raise ValueError(
                     f"Argument `{name}` must join every node to its previous layer, but column {dead[0]} is all zero: the "

@@ -5,12 +5,11 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike
-from scipy.sparse.csgraph import connected_components
 
 from ..core.graph import Edges, check_count, check_edges, check_nodes
 from ..core.system import Params, real_array, replaced
+from .conductors import check_conductances, check_not_held, loose_nodes
 from .energy import AbstractEnergySystem, Matrix, Nudge, check_inputs
 from .sparsity import EdgePattern
 
@@ -82,11 +81,8 @@ class FlowNetwork(AbstractEnergySystem):
                 "Arguments `driven` and `grounded` must name at least one node: currents define only differences of "
                 "potentials. Ground any node."
             )
-        for name, others in (("grounded", self.driven), ("injected", held)):
-            if both := sorted(set(others) & set(getattr(self, name))):
-                raise ValueError(
-                    f"Argument `{name}` must not have nodes whose potential is held already, but has {both}."
-                )
+        check_not_held(self.grounded, "grounded", self.driven, "potential")
+        check_not_held(self.injected, "injected", held, "potential")
         pairs = np.array(self.edges, dtype=int).reshape(-1, 2)
         self.ends = (pairs[:, 0].copy(), pairs[:, 1].copy())
         self.pattern = EdgePattern.of(*self.ends, (self.n_nodes, 1), list(held))
@@ -96,12 +92,8 @@ class FlowNetwork(AbstractEnergySystem):
 
     def _check_paths(self, conductances: np.ndarray, name: str) -> None:
         """Refuse parts of the network that nothing joins to a held node."""
-        i, j = (end[conductances > 0] for end in self.ends)
-        graph = sp.coo_array((np.ones(len(i)), (i, j)), shape=(self.n_nodes, self.n_nodes))
-        _, part = connected_components(graph, directed=False)
-        anchored = np.isin(part, part[list(self.driven + self.grounded)])
-        if not np.all(anchored):
-            loose = np.flatnonzero(~anchored)
+        loose = loose_nodes(self.ends, conductances, self.n_nodes, self.driven + self.grounded)
+        if len(loose):
             raise ValueError(
                 f"Argument `{name}` must join every node to a driven or grounded one, but the network is disconnected: the "
                 f"potentials of {len(loose)} nodes are not defined, the first of which is {loose[0]}. Add an edge, however "
@@ -111,11 +103,7 @@ class FlowNetwork(AbstractEnergySystem):
     def _check_domain(self, params: Params) -> None:
         """Refuse negative conductances, and zero ones that cut the network."""
         k = params["k"]
-        if k.size and k.min() < 0:
-            raise ValueError(
-                f"Argument `k` must not have negative conductances, but is {k.min():g} at index {int(k.argmin())} (edge "
-                f"{self.edges[k.argmin()]}). In a training, chain the optimizer with `optax.keep_params_nonnegative()`."
-            )
+        check_conductances(k, "k", self.edges)
         if k.size and k.min() == 0:
             self._check_paths(k, "k")
 

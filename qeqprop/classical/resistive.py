@@ -7,11 +7,11 @@ import equinox as eqx
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike
-from scipy.sparse.csgraph import connected_components
 
 from ..core.estimate import Estimate
 from ..core.graph import Edges, check_count, check_edges, check_nodes
 from ..core.system import AbstractSystem, Params, real_array, replaced
+from .conductors import check_conductances, check_not_held, loose_nodes
 from .energy import Nudge, PointState, check_inputs
 from .state_cost import StateTerm, check_reach, other_nudge
 
@@ -96,11 +96,8 @@ class ResistiveNetwork(AbstractSystem):
         self.grounded = check_nodes(grounded, "grounded", self.n_nodes)
         self.currents = check_nodes(currents, "currents", self.n_nodes)
         held = self.sources + self.grounded
-        for name, others in (("grounded", set(self.sources)), ("currents", set(held))):
-            if both := sorted(others & set(getattr(self, name))):
-                raise ValueError(
-                    f"Argument `{name}` must not have nodes whose voltage is held already, but has {both}."
-                )
+        check_not_held(self.grounded, "grounded", self.sources, "voltage")
+        check_not_held(self.currents, "currents", held, "voltage")
         self.diodes = tuple(self._check_diode(diode, held) for diode in diodes)
         if len({diode[:2] for diode in self.diodes}) != len(self.diodes):
             raise ValueError(
@@ -126,12 +123,9 @@ class ResistiveNetwork(AbstractSystem):
 
     def _check_paths(self, conductances: np.ndarray, name: str) -> None:
         """Refuse parts of the network that no resistor joins to a source or the ground."""
-        i, j = (end[conductances > 0] for end in self.ends)
-        graph = sp.coo_array((np.ones(len(i)), (i, j)), shape=(self.n_nodes, self.n_nodes))
-        _, part = connected_components(graph, directed=False)
-        anchored = np.isin(part, part[list(self.sources + self.grounded)])
-        if not np.all(anchored):
-            node = int(np.flatnonzero(~anchored)[0])
+        loose = loose_nodes(self.ends, conductances, self.n_nodes, self.sources + self.grounded)
+        if len(loose):
+            node = int(loose[0])
             diodes = [tuple(diode) for diode in self.diodes if node in diode[:2]]
             advice = f" A diode such as {diodes[0]} does not define it while it blocks." if diodes else ""
             raise ValueError(
@@ -154,13 +148,8 @@ class ResistiveNetwork(AbstractSystem):
 
     def _check_domain(self, params: Params) -> None:
         """Refuse negative conductances, and zero ones that cut the network."""
-        g = params["g"]
-        if g.size and g.min() < 0:
-            raise ValueError(
-                f"Argument `g` must not have negative conductances, but is {g.min():g} at index {int(g.argmin())} (resistor "
-                f"{self.edges[g.argmin()]}). In a training, chain the optimizer with `optax.keep_params_nonnegative()`."
-            )
-        self._check_paths(g, "g")
+        check_conductances(params["g"], "g", self.edges)
+        self._check_paths(params["g"], "g")
 
     def with_inputs(self, inputs: ArrayLike) -> "ResistiveNetwork":
         """The network with its sources at these voltages; a leading axis is the batch axis."""
