@@ -11,9 +11,10 @@ from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.real import check_fraction
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
+from ..core.solver import AbstractSolver, Equilibrium, Response, check_start, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
+from .coordinates import AbstractCoordinateState
 from .root import displacement, find_root
 from .vector_field import FieldState, VectorField
 
@@ -33,6 +34,7 @@ class AbstractFixedPoint(AbstractSolver):
     ) -> Equilibrium:
         """The state at rest that Newton's method finds from `init`, or from the system's start."""
         net = _checked(system, self.name)
+        check_start(init, AbstractCoordinateState, self.name)
         position = net.origin if init is None else np.asarray(init.state.position)
         if position.shape != net.state_shape:
             raise ValueError(f"Argument `init` must have a state of shape {net.state_shape}, but has {position.shape}.")

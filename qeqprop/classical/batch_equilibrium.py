@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core.solver import Equilibrium, Response
+from ..core.solver import Equilibrium, Response, check_start
 from ..core.status import Status
 from .branches import jumped
+from .coordinates import AbstractCoordinateState
 from .energy import AbstractPotentialSystem
 from .factorization import DENSE
 from .landscape import Landscape
@@ -65,6 +66,7 @@ def batch_positions(system: AbstractPotentialSystem, known: Equilibrium) -> np.n
     Raises:
         ValueError: it is of another system or batch.
     """
+    check_start(known, AbstractCoordinateState, "a classical system")
     positions = known.state.position if system.batch_size is not None else known.state.position[None]
     expected = (system.batch_size or 1, *system.state_shape)
     if positions.shape != expected:

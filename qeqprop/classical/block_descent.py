@@ -17,7 +17,7 @@ from ..core.graph import check_count
 from ..core.joint import AbstractJointSolver
 from ..core.real import check_fraction
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import Equilibrium, Response, wrong_system
+from ..core.solver import Equilibrium, Response, check_start, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
 from .architecture import SCHEDULES
@@ -26,6 +26,7 @@ from .block_relaxation import Facts, Relaxed, forward_pass, relaxed, response
 from .blocks import Scene, Setting
 from .clamp import ClampTerm
 from .convolution import Convolution
+from .coordinates import AbstractLayeredState
 from .known import Known, frozen, known_drives
 from .layered import AbstractLayeredNetwork, LayeredState, at_outputs, check_strengths, relaxing, side_by_side
 
@@ -116,6 +117,7 @@ class BlockDescent(AbstractJointSolver):
         self, nets: Sequence[AbstractLayeredNetwork], params: Params, init: Equilibrium | None
     ) -> list[Equilibrium]:
         """The equilibria of networks that differ in their nudges alone."""
+        check_start(init, AbstractLayeredState, "a layered network")
         known = (
             None if init is None else known_drives(init.state.known, params, init.state.layers[0], nets[0].sources())
         )

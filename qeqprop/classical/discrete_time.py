@@ -29,6 +29,7 @@ from ..core.scheme import AbstractScheme, Stencil, centered
 from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
+from .batch_equilibrium import batch_positions
 from .energy import AbstractPotentialSystem, PointState
 from .time_steps import EULER, Motion, Reader, Scene, cost_at, motion_of, reader
 from .trajectories import ErrorProcess, checked_stencil, derivative, moving_problem
@@ -96,7 +97,7 @@ class DiscreteTime(AbstractSolver):
             raise wrong_system(system, "DiscreteTime", "potentials written in JAX, e.g. an `EnergySystem`")
         single = system.batch_size is None
         motion, scene = motion_of(system)
-        starts = system.starts() if init is None else init.state.position[None] if single else init.state.position
+        starts = system.starts() if init is None else batch_positions(system, init)
         nudged = init is not None and bool(scene.pulls)
         steps = self.nudged_steps if nudged else self.free_steps
         found = motion.settle(params, starts, scene.lifted() if single else scene, self.dt, steps)

@@ -13,11 +13,12 @@ from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.real import check_fraction
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
+from ..core.solver import AbstractSolver, Equilibrium, Response, check_start, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params, replaced
 from .batch_equilibrium import batch_positions, batch_response, equilibrium_at
 from .branches import jumped
+from .coordinates import AbstractCoordinateState
 from .domains import RealSpace, Torus
 from .energy import AbstractEnergySystem, AbstractPotentialSystem
 from .factorization import DENSE, factorize, refined_solve, smallest_eigenvalue
@@ -84,6 +85,7 @@ class Minimizer(AbstractSolver):
         """The minimum downhill from `init` (or from the system's start)."""
         if not isinstance(system, AbstractEnergySystem):
             raise wrong_system(system, "Minimizer", "classical energies")
+        check_start(init, AbstractCoordinateState, "a classical system")
         if self._relaxes(system):
             return self._relaxed(system, params, init)
         position, known = system.start(), None

@@ -16,9 +16,10 @@ from ..core.graph import check_count
 from ..core.joint import AbstractJointSolver
 from ..core.real import check_fraction
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import Equilibrium, Response, wrong_system
+from ..core.solver import Equilibrium, Response, check_start, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
+from .coordinates import AbstractLayeredState
 from .known import Known, frozen, known_drives
 from .layered import as_forces, at_outputs, check_strengths, side_by_side
 from .prediction_passes import Facts, passes, response, sweeps
@@ -90,6 +91,7 @@ class PredictionSweeps(AbstractJointSolver):
         self, nets: Sequence[PredictiveCodingNetwork], params: Params, init: Equilibrium | None
     ) -> list[Equilibrium]:
         """The equilibria of networks that differ in their nudges alone."""
+        check_start(init, AbstractLayeredState, "a layered network")
         net, inputs = nets[0], _inputs(nets[0])
         if init is None:
             drives, above = passes(net.net).forward(params, inputs)

@@ -13,9 +13,10 @@ from ..core.estimate import Estimate
 from ..core.graph import check_count
 from ..core.real import check_fraction
 from ..core.scheme import AbstractScheme, LinearResponse
-from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
+from ..core.solver import AbstractSolver, Equilibrium, Response, check_start, wrong_system
 from ..core.status import Status
 from ..core.system import AbstractSystem, Params
+from .coordinates import AbstractCoordinateState
 from .energy import PointState
 from .factorization import DENSE
 from .lagrangian import LagrangianSystem
@@ -68,6 +69,7 @@ class StationaryAction(AbstractSolver):
     ) -> Equilibrium:
         """The trajectory that Newton's method finds from `init`, or from the system's start."""
         motion = _checked(system)
+        check_start(init, AbstractCoordinateState, "StationaryAction")
         way = motion.start().copy()
         if init is not None:
             if np.shape(init.state.position) != motion.state_shape:

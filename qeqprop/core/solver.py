@@ -169,6 +169,12 @@ def check_init(init: Any) -> None:
         raise TypeError(f"Argument `init` must be an Equilibrium or None, but is {type(init).__name__}.")
 
 
+def check_start(init: Equilibrium | None, kinds: type | tuple[type, ...], solver: str) -> None:
+    """Raise TypeError for a start whose state is of another kind of system."""
+    if init is not None and not isinstance(init.state, kinds):
+        raise TypeError(f"Argument `init` must be an equilibrium of {solver}, but its state is {init.state!r}.")
+
+
 def samples_of(system: AbstractSystem, solver: AbstractSolver, inputs: ArrayLike | None) -> np.ndarray:
     """The inputs of a batch, batch axis first, for a solver that takes its samples one by one.
 

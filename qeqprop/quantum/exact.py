@@ -9,7 +9,7 @@ import numpy as np
 from ..core.graph import check_count
 from ..core.real import check_fraction
 from ..core.scheme import LinearResponse, Stencil, balanced_nudge
-from ..core.solver import AbstractSolver, Equilibrium, Response, wrong_system
+from ..core.solver import AbstractSolver, Equilibrium, Response, check_start, wrong_system
 from ..core.system import AbstractSystem, Params, replaced
 from . import exact_levels, exact_matrix, exact_spins, holomorphic
 from .batch import MAX_BITS
@@ -88,6 +88,7 @@ class ExactDiagonalization(AbstractSolver):
         """The eigenstate asked for; `key` is not used (nothing is random)."""
         if not isinstance(system, AbstractSpinSystem | OperatorSystem):
             raise wrong_system(system, "ExactDiagonalization", "spin networks and operator systems")
+        check_start(init, (PureState, BilinearState), "ExactDiagonalization")
         if any(np.iscomplexobj(strength) for _, strength in system.nudges):
             return holomorphic.solve(self, system, params, init)
         if self.level:

@@ -213,3 +213,19 @@ def test_a_step_that_fails_says_what_is_known_of_its_free_phase():
     cost = classical.StateCost(lambda r, y: (r[0, 0] - 2) ** 2, nodes=[1])
     with pytest.raises(qp.EquilibriumError, match=r"at training step 0; free phase, .* the most negative k\[0\] = -1"):
         qp.fit(arch, {"k": [-1.0], "l": [1.0]}, cost, progress=False)
+
+
+def test_starts_of_other_systems_are_refused():
+    spins = qp.equilibrate(NET, PARAMS)
+    layers = classical.DeepHopfield((2, 2))
+    rest = qp.equilibrate(layers, layers.init_params(0))
+    oscillators = classical.HarmonicOscillators(1, [])
+    one = {"k": [], "l": [], "kappa": [1.0], "f": [1.0]}
+    for call, state in (
+        (lambda: qp.equilibrate(NET, PARAMS, init=rest), "LayeredState"),
+        (lambda: qp.equilibrate(layers, layers.init_params(0), init=spins), "PureState"),
+        (lambda: qp.equilibrate(oscillators, one, init=spins), "PureState"),
+        (lambda: qp.equilibrate(oscillators, one, init=spins, solver=classical.GradientFlow()), "PureState"),
+    ):
+        with pytest.raises(TypeError, match=rf"`init` must be an equilibrium of .*, but its state is {state}"):
+            call()
