@@ -32,7 +32,7 @@ _NAMES = {
     "states": ["BilinearState", "PureState"],
     "thermal": ["GibbsState", "ThermalState"],
     "vmc": ["VariationalMonteCarlo"],
-    "vmc_models": ["LocalRBM"],
+    "vmc_models": ["LocalNetwork"],
     "vmc_netket": ["JaxSpinOperator"],
     "vmc_state": ["VariationalState"],
     "zero_variance_static": ["StaticResponse", "static_response"],
@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from .thermal import GibbsState, ThermalState
     from .typicality import ThermalPureStates
     from .vmc import VariationalMonteCarlo
-    from .vmc_models import LocalRBM
+    from .vmc_models import LocalNetwork
     from .vmc_netket import JaxSpinOperator
     from .vmc_state import VariationalState
     from .zero_variance_static import StaticResponse, static_response

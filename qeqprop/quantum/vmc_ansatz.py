@@ -32,9 +32,9 @@ def even_under_flip(hamiltonian: PauliSum) -> bool:
 
 def frozen_parameters(vstate: Any) -> Any:
     """Which parameters stay at 0 so that the state is exactly even; None for models that are not ours."""
-    from .vmc_models import LocalRBM, odd_parameters
+    from .vmc_models import LocalNetwork, odd_parameters
 
-    return odd_parameters(vstate.parameters) if isinstance(vstate._model, LocalRBM) else None
+    return odd_parameters(vstate.parameters) if isinstance(vstate._model, LocalNetwork) else None
 
 
 def make_full_sum(system: AbstractSpinSystem, model: Any, seed: int) -> Any:

@@ -10,56 +10,76 @@ import numpy as np
 
 from ..core.precision import jax_float64
 
-SMALL, RADIUS, JASTROW_RADIUS = 32, 5, 10
-"""Up to `SMALL` sites everything sees everything; above, hidden units and pairs see a ball of the graph."""
-BALL, JASTROW_BALL = 25, 41
+SMALL, RADIUS, JASTROW_RADIUS = 32, 3, 5
+"""Up to `SMALL` sites everything sees everything; above, units (in two layers) and pairs see a ball of the graph."""
+BALL, JASTROW_BALL = 13, 25
 """Most sites of these balls, which grow faster on lattices than on chains: more parameters than samples fit noise."""
 SPREAD = 0.75
 """Initial standard deviation of what a hidden unit sees: units that start near 0 are all alike, and learn slowly."""
 FACTORS = 512
 """Factors between 1 and 2 whose product does not overflow."""
-ODD = ("field", "bias")
+ODD = ("field", "bias", "lower_bias")
 """The parameters that break psi(-s) = psi(s); with all of them 0 the wave function is exactly even."""
 
 
-class LocalRBM(nn.Module):
-    r"""Restricted Boltzmann machine with local receptive fields, times a pair Jastrow factor:
+class LocalNetwork(nn.Module):
+    r"""Layers of units with local receptive fields and an order spin, times a pair Jastrow factor:
 
-    .. math:: \log\psi(s) = \sum_i a_i s_i + \sum_{(ij)} W_{ij} s_i s_j
-        + \sum_{ca} \log\cosh\Bigl(b_{ca} + \sum_{k} w_{cak}\, s_{N(c)_k}\Bigr)
+    .. math:: \log\psi(s) = \sum_i a_i s_i + \sum_{(ij)} W_{ij} s_i s_j + \log \sum_{\tau = \pm 1} \exp\Bigl[
+        \tau \sum_i A_i s_i + \sum_{ca} \log\cosh\Bigl(b_{ca} + \tau B_{ca} + \sum_{k} w_{cak}\, x_{N(c)_k}\Bigr)\Bigr]
 
-    with `alpha` hidden units at every centre c. Real, so psi > 0. With a = b = 0 it is even under the flip of all spins.
+    with `alpha` units at every centre c, which see x = s (one layer: a restricted Boltzmann machine) or the layers below,
+    x_c = tanh(b'_c + sum_k w'_ck x'_{N(c)_k}).
+
+    The order spin tau is what a ferromagnet needs: for each tau the units describe the spins about one of the two directions of
+    the magnetisation, and psi is the sum of both. Without it, correlations across the whole system are beyond local units.
+    Real, so psi > 0. With a = b = b' = 0 psi is even under the flip of all spins.
 
     Args:
-        neighbourhoods: for every centre the sites that its units see, all equally long; -1 pads.
+        neighbourhoods: for every centre the sites that its units see, all equally long; -1 pads. With more than one layer
+            the centres are the sites.
         pairs: the pairs (i, j) of the Jastrow factor.
-        alpha: hidden units a centre.
-        width: standard deviation of the initial weights w.
+        alpha: units a centre in the last layer; one in those below.
+        width: standard deviation of the initial w, A and B.
+        layers: number of layers.
     """
 
     neighbourhoods: tuple[tuple[int, ...], ...]
     pairs: tuple[tuple[int, int], ...]
     alpha: int = 1
     width: float = 0.05
+    layers: int = 1
 
     @nn.compact
     def __call__(self, s: Any) -> Any:
         s = jnp.asarray(s, dtype=jnp.float64)
-        seen = np.array(self.neighbourhoods)
-        shape = (seen.shape[0], self.alpha)
+        n_sites, (centres, seen) = s.shape[-1], np.shape(self.neighbourhoods)
         zeros, normal = nn.initializers.zeros, nn.initializers.normal(self.width)
-        field = self.param("field", zeros, (s.shape[-1],), jnp.float64)
-        bias = self.param("bias", zeros, shape, jnp.float64)
-        weights = self.param("weights", normal, (*shape, seen.shape[1]), jnp.float64)
-        # one dense product is faster than gathering the neighbourhoods; -1 falls on an extra row that is cut off
-        rows, columns = seen[:, None, :], np.arange(shape[0] * self.alpha).reshape(*shape, 1)
-        dense = jnp.zeros((s.shape[-1] + 1, columns.size)).at[rows, columns].set(weights)[:-1]
-        log_psi = s @ field + sum_log_cosh(bias.reshape(-1) + s @ dense)
+        x = s
+        if self.layers > 1:
+            biases = self.param("lower_bias", zeros, (self.layers - 1, centres), jnp.float64)
+            lower = self.param("lower_weights", normal, (self.layers - 1, centres, 1, seen), jnp.float64)
+            for layer in range(self.layers - 1):
+                x = jnp.tanh(biases[layer] + x @ self._dense(lower[layer], n_sites))
+        bias = self.param("bias", zeros, (centres, self.alpha), jnp.float64)
+        weights = self.param("weights", normal, (centres, self.alpha, seen), jnp.float64)
+        order_bias = self.param("order_bias", normal, bias.shape, jnp.float64)
+        order_field = self.param("order_field", normal, (n_sites,), jnp.float64)
+        inputs, order = x @ self._dense(weights, n_sites), s @ order_field
+        up, down = (tau * order + sum_log_cosh(inputs + (bias + tau * order_bias).reshape(-1)) for tau in (1, -1))
+        log_psi = s @ self.param("field", zeros, (n_sites,), jnp.float64) + jnp.logaddexp(up, down)
         if self.pairs:
             i, j = np.array(self.pairs).T
             jastrow = self.param("jastrow", zeros, (len(self.pairs),), jnp.float64)
-            log_psi = log_psi + jnp.sum(s * (s @ jnp.zeros((s.shape[-1],) * 2).at[i, j].set(jastrow)), axis=-1)
+            log_psi = log_psi + jnp.sum(s * (s @ jnp.zeros((n_sites, n_sites)).at[i, j].set(jastrow)), axis=-1)
         return log_psi
+
+    def _dense(self, weights: Any, n_sites: int) -> Any:
+        """Weights (centres, units, seen) as a matrix (n_sites, centres * units): one dense product is faster than gathering
+        the neighbourhoods. -1 falls on an extra row that is cut off."""
+        centres, units, _ = weights.shape
+        rows, columns = np.array(self.neighbourhoods)[:, None, :], np.arange(centres * units).reshape(centres, units, 1)
+        return jnp.zeros((n_sites + 1, columns.size)).at[rows, columns].set(weights)[:-1]
 
 
 @jax.custom_jvp
@@ -82,26 +102,27 @@ def _derivative(primals: Any, tangents: Any) -> Any:
     return sum_log_cosh(x), jnp.sum(jnp.tanh(x) * moved, axis=-1)
 
 
-def default_model(n_sites: int, edges: Sequence[tuple[int, int]], alpha: int = 1) -> LocalRBM:
-    """The ansatz for a graph of couplings: all-range up to 32 sites, above hidden units that see a ball of at most 5 steps and
-    25 sites (3 steps on a square lattice), and pairs at most 10 steps apart.
+def default_model(n_sites: int, edges: Sequence[tuple[int, int]], alpha: int = 1) -> LocalNetwork:
+    """The ansatz for a graph of couplings: one layer of all-range units up to 32 sites; above two layers of units that see a
+    ball of at most 3 steps and 13 sites (2 steps on a square lattice), and pairs at most 5 steps apart (3 on the lattice).
 
     Args:
         n_sites: number of spins.
         edges: pairs of spins that some term of the Hamiltonian couples.
-        alpha: hidden units a site.
+        alpha: units a site in the last layer.
     """
     jax_float64()
     if n_sites <= SMALL:
         everything = tuple(range(n_sites))
         pairs = tuple((i, j) for i in everything for j in range(i))
-        return LocalRBM((everything,) * n_sites, pairs, alpha, SPREAD / n_sites**0.5)
+        return LocalNetwork((everything,) * n_sites, pairs, alpha, SPREAD / n_sites**0.5)
     distance = graph_distances(n_sites, edges, JASTROW_RADIUS)
     radius, jastrow = within(distance, BALL, RADIUS), within(distance, JASTROW_BALL, JASTROW_RADIUS)
     balls = [tuple(np.flatnonzero(row <= radius).tolist()) for row in distance]
     size = max(map(len, balls))
     pairs = tuple((int(i), int(j)) for i, j in np.argwhere(distance <= jastrow) if j < i)
-    return LocalRBM(tuple((*ball, *[-1] * (size - len(ball))) for ball in balls), pairs, alpha, SPREAD / size**0.5)
+    padded = tuple((*ball, *[-1] * (size - len(ball))) for ball in balls)
+    return LocalNetwork(padded, pairs, alpha, SPREAD / size**0.5, layers=2)
 
 
 def within(distance: np.ndarray, sites: int, largest: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 import qeqprop as qp
 from qeqprop.core.nudge import WeightedObservables
 from qeqprop.quantum.vmc_gauge import gauged, sign_gauge
-from qeqprop.quantum.vmc_models import LocalRBM, default_model, graph_distances
+from qeqprop.quantum.vmc_models import LocalNetwork, default_model, graph_distances, odd_parameters
 from qeqprop.quantum.vmc_netket import JaxSpinOperator, compilations
 from qeqprop.quantum.vmc_operator import spin_operator
 
@@ -112,27 +112,55 @@ def test_what_no_gauge_mends_is_refused_with_its_terms(operator, reason):
 # the ansatz
 
 
-def test_the_default_model_is_even_without_its_odd_parameters():
+@pytest.mark.parametrize(
+    "model", [default_model(4, [(0, 1)]), LocalNetwork(((0, 1), (1, 2), (2, 0)), (), width=0.7, layers=3)]
+)
+def test_the_models_are_even_without_their_odd_parameters(model):
     import jax
 
-    model = default_model(4, [(0, 1)])
-    sigma = nk.hilbert.Spin(0.5, 4).all_states()
-    variables = model.init(jax.random.key(0), sigma)  # field and bias start at 0
+    n = len(model.neighbourhoods)
+    sigma = nk.hilbert.Spin(0.5, n).all_states()
+    variables = model.init(jax.random.key(0), sigma)  # field and biases start at 0
     np.testing.assert_array_equal(model.apply(variables, sigma), model.apply(variables, -sigma))
+    moved = jax.tree.map(lambda odd, leaf: leaf + 0.3 * odd, odd_parameters(variables["params"]), variables["params"])
+    odd = model.apply({"params": moved}, sigma) - model.apply({"params": moved}, -sigma)
+    assert np.ptp(odd) > 0.1
+
+
+def test_a_network_of_two_layers_and_an_order_spin_is_its_formula():
+    import jax
+
+    model = LocalNetwork(((0, 1), (1, 2), (2, -1)), ((1, 0), (2, 0)), alpha=2, width=0.5, layers=2)
+    sigma = nk.hilbert.Spin(0.5, 3).all_states()
+    start = model.init(jax.random.key(0), sigma)["params"]
+    p = jax.tree.map(lambda leaf: leaf + 0.1 * np.cos(np.arange(leaf.size)).reshape(leaf.shape), start)
+
+    def log_psi(s):
+        lower = p["lower_weights"][0, :, 0]
+        x = np.tanh(p["lower_bias"][0] + np.array([lower[0] @ s[:2], lower[1] @ s[1:], lower[2, 0] * s[2]]))
+        seen = np.array([p["weights"][0] @ x[:2], p["weights"][1] @ x[1:], p["weights"][2, :, 0] * x[2]])
+        branches = [
+            np.exp(tau * p["order_field"] @ s) * np.prod(np.cosh(p["bias"] + tau * p["order_bias"] + seen))
+            for tau in (1, -1)
+        ]
+        return p["field"] @ s + p["jastrow"] @ (s[0] * s[1:]) + np.log(sum(branches))
+
+    np.testing.assert_allclose(model.apply({"params": p}, sigma), [log_psi(s) for s in sigma], rtol=1e-12)
 
 
 def test_large_graphs_get_local_neighbourhoods():
     ring = [(i, (i + 1) % 40) for i in range(40)]
     model = default_model(40, ring)
-    assert {len(ball) for ball in model.neighbourhoods} == {11}
-    assert len(model.pairs) == 40 * 10
+    assert model.layers == 2
+    assert {len(ball) for ball in model.neighbourhoods} == {7}
+    assert len(model.pairs) == 40 * 5
     assert graph_distances(40, ring, 10)[0, [0, 3, 35, 20]].tolist() == [0, 3, 5, 11]
 
 
 def test_padded_neighbourhoods_see_nothing_more():
     import jax
 
-    padded, plain = LocalRBM(((0, 1, -1),), ()), LocalRBM(((0, 1),), ())
+    padded, plain = LocalNetwork(((0, 1, -1),), ()), LocalNetwork(((0, 1),), ())
     sigma = nk.hilbert.Spin(0.5, 3).all_states()
     params = padded.init(jax.random.key(0), sigma)["params"]
     short = {**params, "weights": params["weights"][..., :2]}
