@@ -76,11 +76,11 @@ def lattice() -> None:
     params = {"J": np.ones(len(edges)), "h": rng.uniform(0.05, 0.15, n), "g": rng.uniform(2.9, 3.1, n)}
     cost = qp.ObservableCost(qp.Z(27) * qp.Z(28))
     usual = default_model(n, edges)
-    flat_model = LocalNetwork(usual.neighbourhoods, usual.pairs, alpha=2, width=usual.width)
+    flat_model = LocalNetwork(usual.neighbourhoods, usual.pairs, alpha=2, width=usual.width, order=True)
     cases = {
         "response": (usual, qp.LinearResponse()),
         "centered(0.05)": (usual, qp.centered(0.05)),
-        "response, one layer, two units a site": (flat_model, qp.LinearResponse()),
+        "response, one layer of two units a site": (flat_model, qp.LinearResponse()),
     }
     found: dict[str, qp.EPGradient] = {}
     for name, (model, scheme) in cases.items():

@@ -83,7 +83,7 @@ class VariationalMonteCarlo(AbstractSolver):
         >>> exact = qp.VariationalMonteCarlo(full_sum=True)
         >>> ground = qp.equilibrate(net, params, solver=exact, key=0)
         >>> print(f"{float(ground.energy):.3f}", ground.state)
-        -3.550 VariationalState(3 spins, LocalNetwork, 24 parameters, full sum over 8 states)
+        -3.550 VariationalState(3 spins, LocalNetwork, 18 parameters, full sum over 8 states)
 
     References: S. Sorella, Phys. Rev. Lett. 80, 4558 (1998); G. Carleo and M. Troyer, Science 355, 602 (2017); F. Vicentini
     et al., SciPost Phys. Codebases 7 (2022), NetKet 3; D. Wu et al., Science 386, 296 (2024), the V-score.

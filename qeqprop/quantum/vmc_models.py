@@ -42,6 +42,7 @@ class LocalNetwork(nn.Module):
         alpha: units a centre in the last layer; one in those below.
         width: standard deviation of the initial w, A and B.
         layers: number of layers.
+        order: whether there is an order spin; without, the sum over tau is its term with A = B = 0.
     """
 
     neighbourhoods: tuple[tuple[int, ...], ...]
@@ -49,6 +50,7 @@ class LocalNetwork(nn.Module):
     alpha: int = 1
     width: float = 0.05
     layers: int = 1
+    order: bool = False
 
     @nn.compact
     def __call__(self, s: Any) -> Any:
@@ -63,11 +65,15 @@ class LocalNetwork(nn.Module):
                 x = jnp.tanh(biases[layer] + x @ self._dense(lower[layer], n_sites))
         bias = self.param("bias", zeros, (centres, self.alpha), jnp.float64)
         weights = self.param("weights", normal, (centres, self.alpha, seen), jnp.float64)
-        order_bias = self.param("order_bias", normal, bias.shape, jnp.float64)
-        order_field = self.param("order_field", normal, (n_sites,), jnp.float64)
-        inputs, order = x @ self._dense(weights, n_sites), s @ order_field
-        up, down = (tau * order + sum_log_cosh(inputs + (bias + tau * order_bias).reshape(-1)) for tau in (1, -1))
-        log_psi = s @ self.param("field", zeros, (n_sites,), jnp.float64) + jnp.logaddexp(up, down)
+        inputs = bias.reshape(-1) + x @ self._dense(weights, n_sites)
+        log_psi = s @ self.param("field", zeros, (n_sites,), jnp.float64)
+        if self.order:
+            order_bias = self.param("order_bias", normal, bias.shape, jnp.float64).reshape(-1)
+            order = s @ self.param("order_field", normal, (n_sites,), jnp.float64)
+            up, down = (tau * order + sum_log_cosh(inputs + tau * order_bias) for tau in (1, -1))
+            log_psi = log_psi + jnp.logaddexp(up, down)
+        else:
+            log_psi = log_psi + sum_log_cosh(inputs)
         if self.pairs:
             i, j = np.array(self.pairs).T
             jastrow = self.param("jastrow", zeros, (len(self.pairs),), jnp.float64)
@@ -103,8 +109,8 @@ def _derivative(primals: Any, tangents: Any) -> Any:
 
 
 def default_model(n_sites: int, edges: Sequence[tuple[int, int]], alpha: int = 1) -> LocalNetwork:
-    """The ansatz for a graph of couplings: one layer of all-range units up to 32 sites; above two layers of units that see a
-    ball of at most 3 steps and 13 sites (2 steps on a square lattice), and pairs at most 5 steps apart (3 on the lattice).
+    """The ansatz for a graph of couplings: one layer of all-range units up to 32 sites; above an order spin and two layers of
+    units that see a ball of at most 3 steps and 13 sites (2 steps on a square lattice), and pairs at most 5 steps apart (3).
 
     Args:
         n_sites: number of spins.
@@ -122,7 +128,7 @@ def default_model(n_sites: int, edges: Sequence[tuple[int, int]], alpha: int = 1
     size = max(map(len, balls))
     pairs = tuple((int(i), int(j)) for i, j in np.argwhere(distance <= jastrow) if j < i)
     padded = tuple((*ball, *[-1] * (size - len(ball))) for ball in balls)
-    return LocalNetwork(padded, pairs, alpha, SPREAD / size**0.5, layers=2)
+    return LocalNetwork(padded, pairs, alpha, SPREAD / size**0.5, layers=2, order=True)
 
 
 def within(distance: np.ndarray, sites: int, largest: int) -> int:

@@ -267,12 +267,11 @@ def test_a_state_that_collapsed_to_a_configuration_is_seen_from_its_neighbours(f
     assert qp.equilibrate(NET, PARAMS, solver=solver, key=0, throw=False).status is Status.UNCONVERGED
 
 
-def test_the_reflected_variance_of_a_healthy_state_is_small(free):
+def test_the_reflected_variance_of_a_healthy_state_is_its_variance(free):
     table = spin_operator(NET.operators(), N)
     h = Hamiltonian(table, table.coefficients(NET.strengths(PARAMS)), 0.0)
     hidden = reflected_variance(h, free.state, float(free.energy), np.random.default_rng(0))
-    assert hidden > 0.2 * free.stats["energy_variance"]
-    assert h.v_score(float(free.energy), hidden) < 1e-3  # from there on a solve calls a state collapsed
+    assert 0.2 < hidden / free.stats["energy_variance"] < 10
 
 
 def test_a_poor_ansatz_is_unconverged_and_refused():
@@ -294,10 +293,10 @@ def test_nan_is_not_finite():
 def test_a_memory_budget_is_kept(free):
     """Relaxing and responding ask before they allocate; what they refuse names the sizes."""
     small = qp.VariationalMonteCarlo(n_samples=512, n_chains=32, memory=100_000)
-    with pytest.raises(MemoryError, match=r"Relaxing 55 parameters on 512 samples needs .* only 87.9 KiB may be used"):
+    with pytest.raises(MemoryError, match=r"Relaxing 45 parameters on 512 samples needs .* only 87.9 KiB may be used"):
         qp.equilibrate(NET, PARAMS, solver=small, key=0)
     term = COST.term(free.state)
-    with pytest.raises(MemoryError, match="The response from 512 samples of an ansatz with 55 parameters needs"):
+    with pytest.raises(MemoryError, match="The response from 512 samples of an ansatz with 45 parameters needs"):
         small.respond(NET, PARAMS, free, term, tolerance=1e-8)
     enough = qp.VariationalMonteCarlo(n_samples=512, n_chains=32, memory=10_000_000)
     out, same = (solver.respond(NET, PARAMS, free, term, tolerance=1e-8) for solver in (enough, SAMPLED))

@@ -113,7 +113,7 @@ def test_what_no_gauge_mends_is_refused_with_its_terms(operator, reason):
 
 
 @pytest.mark.parametrize(
-    "model", [default_model(4, [(0, 1)]), LocalNetwork(((0, 1), (1, 2), (2, 0)), (), width=0.7, layers=3)]
+    "model", [default_model(4, [(0, 1)]), LocalNetwork(((0, 1), (1, 2), (2, 0)), (), width=0.7, layers=3, order=True)]
 )
 def test_the_models_are_even_without_their_odd_parameters(model):
     import jax
@@ -130,7 +130,7 @@ def test_the_models_are_even_without_their_odd_parameters(model):
 def test_a_network_of_two_layers_and_an_order_spin_is_its_formula():
     import jax
 
-    model = LocalNetwork(((0, 1), (1, 2), (2, -1)), ((1, 0), (2, 0)), alpha=2, width=0.5, layers=2)
+    model = LocalNetwork(((0, 1), (1, 2), (2, -1)), ((1, 0), (2, 0)), alpha=2, width=0.5, layers=2, order=True)
     sigma = nk.hilbert.Spin(0.5, 3).all_states()
     start = model.init(jax.random.key(0), sigma)["params"]
     p = jax.tree.map(lambda leaf: leaf + 0.1 * np.cos(np.arange(leaf.size)).reshape(leaf.shape), start)
@@ -151,7 +151,7 @@ def test_a_network_of_two_layers_and_an_order_spin_is_its_formula():
 def test_large_graphs_get_local_neighbourhoods():
     ring = [(i, (i + 1) % 40) for i in range(40)]
     model = default_model(40, ring)
-    assert model.layers == 2
+    assert (model.layers, model.order) == (2, True)
     assert {len(ball) for ball in model.neighbourhoods} == {7}
     assert len(model.pairs) == 40 * 5
     assert graph_distances(40, ring, 10)[0, [0, 3, 35, 20]].tolist() == [0, 3, 5, 11]
