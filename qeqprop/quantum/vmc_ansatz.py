@@ -11,9 +11,9 @@ from .spins import AbstractSpinSystem
 
 GLOBAL_FLIPS = 0.05
 """Share of moves that flip all spins, where the Hamiltonian is even: <Z> would hardly mix by single flips."""
-MOVES_PER_SITE = 3
-"""Between two samples: after one move a site, samples have a correlation time of 0.5 to 0.7, and a sample costs less to draw
-than to use."""
+MOVES_PER_SITE = 2
+"""Between two samples: after one move a site, samples have a correlation time of 0.5 to 0.7, and a sample costs about as much
+to draw as to use."""
 LARGEST_CLIQUE = 6
 """Strings on more sites (a parity, say) do not make a neighbourhood."""
 

@@ -40,8 +40,8 @@ MEMORY, NEAR = 0.8, 0.1
 fits would only hold it back."""
 SHARE = 0.5
 """Least eta: half steps average over the noise of the fits, and wander on where the samples can confirm no fit."""
-LEAST_GAIN, ENOUGH = 0.03, 2.9
-"""Below it nothing is left to gain but a few per cent of the variance; a fit to so many points (four that were remembered) sees
+LEAST_GAIN, ENOUGH = 0.1, 1.7
+"""Below it nothing is left to gain but a tenth of the variance; a fit to so many points (two that were remembered) sees
 gains that the noise of one hides."""
 LINEAR, LARGEST_CHANGE = 0.01, 0.3
 """Standard deviations of log psi over the samples: beyond the first, steps are halved, for what they change to second order
@@ -123,7 +123,8 @@ def implicit_polish(
             since = since if known.memory else 0
             known.memory = MEMORY
         vstate.parameters = unravel(theta)
-    vstate.parameters = unravel(point.theta)
+    if point.theta is not theta:  # what was taken back; else the last samples, which no fit has seen yet, are kept
+        vstate.parameters = unravel(point.theta)
     return Polish(step, point.v_score, settled)
 
 

@@ -77,7 +77,7 @@ def respond_all(
         return [_respond_exactly(state, system, ansatz, n_forces, j, tolerance) for j in range(len(terms))]
     fitted = cross_fit(ansatz, state.samples, None)
     return [
-        _respond(fitted, system, n_forces, n_forces + j, [n_forces + k for k in outputs[j]], term.replicas)
+        _respond(fitted, system, n_forces, n_forces + j, [n_forces + k for k in outputs[j]], term)
         for j, term in enumerate(terms)
     ]
 
@@ -120,13 +120,14 @@ def _respond(
     n_forces: int,
     cost: int,
     outputs: Sequence[int],
-    signals: np.ndarray | None,
+    term: WeightedObservables,
 ) -> Response:
-    sampled = fitted.respond(cost, n_forces)
-    grad = fitted.estimate([part.response for part in sampled])
-    if signals is not None:
-        each = [fitted.estimate([part.response for part in fitted.respond(k, n_forces)]).mean for k in outputs]
-        grad = _with_signals(grad, np.stack(each), signals)
+    if term.replicas is None:
+        sampled = fitted.respond(cost, n_forces)
+        grad = fitted.estimate([part.response for part in sampled])
+    else:
+        sampled, each = fitted.respond_sum(outputs, term.weights, n_forces)
+        grad = _with_signals(fitted.estimate([part.response for part in sampled]), each, term.replicas)
     stats = diagnose(fitted, sampled, cost, grad, {name: len(group) for name, group in system.terms})
     status, advice = judge(stats, grad)
     reduced = fitted.estimate([values[:, [cost]] for values in fitted.reduced()])

@@ -176,7 +176,9 @@ def coefficients(fit: Fit, targets: Any) -> Any:
 
 
 @compiled
-def evaluate(ansatz: Ansatz, sigma: Any, feats: Features, weights: Any, x_forces: Any, cost: Any, x: Any) -> Sampled:
+def evaluate(
+    ansatz: Ansatz, sigma: Any, feats: Features, weights: Any, x_forces: Any, cost: Any, x: Any, shifted: Any
+) -> Sampled:
     """The doubly robust estimate on configurations (N, n_sites) with fits from elsewhere.
 
     Args:
@@ -185,11 +187,12 @@ def evaluate(ansatz: Ansatz, sigma: Any, feats: Features, weights: Any, x_forces
         x_forces: fits of the forces, (P, K).
         cost: index of the cost among the observables.
         x: fits of the cost and of the energy, (2, P).
+        shifted: `shift_along` of the fit of the energy.
     """
     jax = jax_float64()
     jnp = jax.numpy
     n_forces = x_forces.shape[1]
-    gamma, moved = _along(ansatz, sigma, x)
+    gamma = _gamma(ansatz, sigma, x[0])
     centred = feats.values - weights @ feats.values
     gradients = feats.gradients - weights @ feats.gradients
     forces, costs, energies = centred[:, :n_forces], centred[:, cost], centred[:, -1]
@@ -200,27 +203,39 @@ def evaluate(ansatz: Ansatz, sigma: Any, feats: Features, weights: Any, x_forces
     # that these samples confirm.
     spread = weights @ (generated_w - weights @ generated_w) ** 2
     confirmed = jnp.maximum(weights @ (generated_w * energies) / jnp.maximum(spread, 1e-300), 0.0)
-    perturbed = confirmed * (centred[:, :-1] * w[:, None] + moved)
+    perturbed = confirmed * (centred[:, :-1] * w[:, None] + shifted)
     third = (weights * (u * energies + perturbed[:, cost])) @ v + (weights * u) @ perturbed[:, :n_forces]
     return Sampled(-(2 * u[:, None] * forces + mixed @ x_forces), -2 * costs[:, None] * v, 2 * third)
 
 
-def _along(ansatz: Ansatz, sigma: Any, x: Any) -> tuple[Any, Any]:
-    """Gamma(u, J) (N, P), and sum_m <s|Q|s^m> r_m (w(s^m) - w(s)) (N, Q) of all observables; (u, w) = J x."""
+@compiled
+def shift_along(ansatz: Ansatz, sigma: Any, x: Any) -> Any:
+    """sum_m <s|Q|s^m> r_m (w(s^m) - w(s)) (N, Q) of all observables, w = J x: how local values change with log psi."""
     jax = jax_float64()
 
-    def single(s: Any) -> tuple[Any, Any]:
+    def single(s: Any) -> Any:
+        here = _local(ansatz, s)
+        w = jax.jvp(here.log_psi, (here.flat,), (x,))[1]
+        strings = ansatz.table.local_strings(here.ratios * (w[1:] - w[0]), s)
+        return ansatz.observables @ (strings - ansatz.table.local_strings(0.0 * here.ratios, s))
+
+    return sample_map(single, sigma, ansatz.chunk)
+
+
+def _gamma(ansatz: Ansatz, sigma: Any, x: Any) -> Any:
+    """Gamma(u, J) (N, P), u = J x."""
+    jax = jax_float64()
+
+    def single(s: Any) -> Any:
         here = _local(ansatz, s)
         bounded = here.hopping * 2 * here.ratios / (1 + here.ratios**2)
-        u, w = jax.vmap(lambda direction: jax.jvp(here.log_psi, (here.flat,), (direction,))[1])(x)
+        u = jax.jvp(here.log_psi, (here.flat,), (x,))[1]
         steps = bounded * (u[0] - u[1:])
 
         def gamma(vector: Any) -> Any:
             logs = here.log_psi(vector)
             return steps @ (logs[0] - logs[1:])
 
-        strings = ansatz.table.local_strings(here.ratios * (w[1:] - w[0]), s)
-        diagonal = ansatz.table.local_strings(0.0 * here.ratios, s)
-        return jax.grad(gamma)(here.flat), ansatz.observables @ (strings - diagonal)
+        return jax.grad(gamma)(here.flat)
 
     return sample_map(single, sigma, ansatz.chunk)

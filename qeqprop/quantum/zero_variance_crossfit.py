@@ -4,6 +4,7 @@ A fit looks better on the samples it was made from than it is: estimates from th
 bars too small. So the chains are halved, each half is evaluated with the fits of the other, and the two are averaged.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..core.estimate import Estimate
 from ..core.memory import check_memory
 from ..core.precision import jax_float64
 from .vmc_state import log_amplitudes
-from .zero_variance import Ansatz, Features, Fit, Sampled, coefficients, evaluate, factorise, features
+from .zero_variance import Ansatz, Features, Fit, Sampled, coefficients, evaluate, factorise, features, shift_along
 
 BLOCKS = 64
 """Fewest blocks; fewer chains than this are cut into pieces."""
@@ -32,6 +33,7 @@ class CrossFit(NamedTuple):
         feats: features and local values.
         fits: the factorised least squares of each half.
         x: (P, Q + 1): fits of all observables and the energy *for* each half, from the other.
+        shifted: what the fit of the energy does to the local values of the observables (`shift_along`), for each half.
         parity: of every observable under the flip of all spins: 0 even, 1 odd, -1 neither, or a state that is not even.
     """
 
@@ -42,6 +44,7 @@ class CrossFit(NamedTuple):
     feats: list[Features]
     fits: list[Fit]
     x: list[Any]
+    shifted: list[Any]
     parity: np.ndarray
 
     @property
@@ -67,20 +70,29 @@ class CrossFit(NamedTuple):
         What is left of the variance is not reduced by one more fit on B: functions B x of mean 0 can look like a constant on
         all configurations but the rarest, and errors then come out far too small where these were not met.
         """
-        halves = range(len(self.sigma))
-        return [self._evaluate(half, 1 - half if self.blocks else half, cost, n_forces) for half in halves]
+        return [self._evaluate(half, cost, n_forces) for half in range(len(self.sigma))]
 
     def allowed(self, cost: int, n_forces: int) -> np.ndarray:
         """The forces (K,) that can respond to the cost: not those of the other parity, where the state is even."""
         of_cost, of_forces = self.parity[cost], self.parity[:n_forces]
         return np.asarray((of_forces == of_cost) | (of_forces < 0) | (of_cost < 0))
 
-    def _evaluate(self, half: int, source: int, cost: int, n_forces: int) -> Sampled:
-        """One half with the fits that were made from the half `source`."""
-        x = self.x[1 - source] if self.blocks else self.x[0]
+    def respond_sum(self, costs: Sequence[int], weights: np.ndarray, n_forces: int) -> tuple[list[Sampled], np.ndarray]:
+        """The responses to sum_k w_k O_k, and the means (K, n_forces) of those to every O_k: all is linear in the cost."""
+        singles = [self.respond(cost, n_forces) for cost in costs]
+        means = [self.estimate([part.response for part in parts]).mean for parts in singles]
+        total = [
+            Sampled(*(np.tensordot(weights, field, 1) for field in zip(*parts, strict=True)))
+            for parts in zip(*singles, strict=True)
+        ]
+        return total, np.stack(means)
+
+    def _evaluate(self, half: int, cost: int, n_forces: int) -> Sampled:
+        """One half with the fits that were made from the other."""
+        x = self.x[half]
         directions = x[:, np.array([cost, -1])].T
         parts = self.sigma[half], self.feats[half], self.weights[half]
-        found = evaluate(self.ansatz, *parts, x[:, :n_forces], np.int64(cost), directions)
+        found = evaluate(self.ansatz, *parts, x[:, :n_forces], np.int64(cost), directions, self.shifted[half])
         return Sampled(*(part * self.allowed(cost, n_forces) for part in found))
 
     def estimate(self, values: list[Any]) -> Estimate:
@@ -112,7 +124,10 @@ def cross_fit(ansatz: Ansatz, samples: Any, weights: Any | None, ridge: float = 
     check_stoquastic(feats)
     fits = [factorise(part, w, ridge) for part, w in zip(feats, parts, strict=True)]
     x = [coefficients(fit, part.values) for fit, part in zip(fits, feats, strict=True)]
-    return CrossFit(ansatz, blocks, list(sigma), parts, feats, fits, x[::-1], parities(ansatz, sigma[0][:FLIPPED]))
+    x = x[::-1]
+    shifted = [shift_along(ansatz, part, fitted[:, -1]) for part, fitted in zip(sigma, x, strict=True)]
+    parity = parities(ansatz, sigma[0][:FLIPPED])
+    return CrossFit(ansatz, blocks, list(sigma), parts, feats, fits, x, shifted, parity)
 
 
 def parities(ansatz: Ansatz, sigma: np.ndarray) -> np.ndarray:
