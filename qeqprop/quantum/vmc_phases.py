@@ -155,6 +155,8 @@ class Phases:
         if not hasattr(vstate, "sampler"):
             newton = polish(vstate, h)
             stats = {"newton_steps": newton.steps, "energy_gradient": newton.gradient}
+        else:
+            vstate.reset()  # the samples that ended a relaxation were found good, and miss what is rare more often than others
         state = _measured(vstate, gauge)
         if done.finite and not state.is_exact and int(np.prod(state.samples.shape[:2])) >= LEAST_SAMPLES:
             state = state.controlled(self.pauli)

@@ -123,8 +123,7 @@ def implicit_polish(
             since = since if known.memory else 0
             known.memory = MEMORY
         vstate.parameters = unravel(theta)
-    if point.theta is not theta:  # what was taken back; else the last samples, which no fit has seen yet, are kept
-        vstate.parameters = unravel(point.theta)
+    vstate.parameters = unravel(point.theta)
     return Polish(step, point.v_score, settled)
 
 
