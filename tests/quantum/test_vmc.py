@@ -131,16 +131,18 @@ def test_the_sampled_energy_is_right_within_its_error(free):
 
 
 def test_expectation_values_have_true_errors(free):
-    """Against the full sum over the same wave function: z-scores neither large nor all small."""
+    """Against the full sum over the same wave function, in fresh draws: z-scores neither large nor small."""
     full = nk.vqs.FullSumState(free.state.vstate.hilbert, free.state.vstate.model, variables=free.state.variables)
     oracle = VariationalState(N, full, free.state.gauge, full.hilbert.all_states()[None])
     observables = [p(i) for i in range(N) for p in (qp.X, qp.Z)] + [qp.Z(i) * qp.Z(i + 1) for i in range(N - 1)]
-    sampled, exact = free.state.expect_all(observables), oracle.expect_all(observables)
-    z = (sampled.mean - exact.mean) / sampled.stderr
-    assert np.all(np.abs(z) < 4.5)
-    assert 0.3 < np.sqrt(np.mean(z**2)) < 2
+    exact = oracle.expect_all(observables)
+    draws = [SAMPLED.solve(NET, PARAMS, init=free, key=np.random.SeedSequence(seed)).state for seed in range(12)]
+    z = np.array(
+        [(sampled.mean - exact.mean) / sampled.stderr for sampled in (d.expect_all(observables) for d in draws)]
+    )
+    assert 0.45 < np.median(np.abs(z)) < 1.0  # 0.67 of a normal distribution; 512 samples miss what is rare: tails
     assert np.all(exact.stderr == 0)
-    statistics = free.state.statistics(qp.Z(0))
+    sampled, statistics = free.state.expect_all(observables), free.state.statistics(qp.Z(0))
     plain = replaced(free.state, controls=None).expect(qp.Z(0))  # NetKet knows no controls
     assert abs(float(np.real(statistics.mean)) - float(plain)) < 1e-12
     assert sampled.stderr[1] < plain.stderr / 2
