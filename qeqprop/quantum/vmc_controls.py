@@ -73,14 +73,20 @@ class Controls(eqx.Module):
         n_samples = len(self.sigma)
         what = f"The zero-variance controls of {n_samples} samples of an ansatz with {n_params} parameters"
         check_memory(32 * n_samples * n_params, what, "Use fewer samples or a smaller ansatz.")
-        chunk = chunk_size(table, self.variables)
-        none = np.zeros((0, table.n_strings))
-        ansatz = Ansatz(self.log_psi, self.variables, table, table.matrix[0], none, chunk)
-        found = features(ansatz, np.asarray(self.sigma, dtype=float))
+        bare = without_observables(self.log_psi, self.variables, table, table.matrix[0])
+        found = features(bare, np.asarray(self.sigma, dtype=float))
         middle = int(np.searchsorted(self.block, (self.block[-1] + 1) // 2))
         parts = [Features(*(leaf[half] for leaf in found)) for half in (slice(None, middle), slice(middle, None))]
         uniform = [np.full(len(part.generated), 1 / len(part.generated)) for part in parts]
         return found.generated, [factorise(part, w, RIDGE) for part, w in zip(parts, uniform, strict=True)], middle
+
+
+def without_observables(
+    log_psi: Callable[[Any, Any], Any], variables: Any, table: SpinOperator, hamiltonian: Any
+) -> Ansatz:
+    """A wave function and its Hamiltonian alone."""
+    none = np.zeros((0, table.n_strings))
+    return Ansatz(log_psi, variables, table, hamiltonian, none, chunk_size(table, variables))
 
 
 def chunk_size(table: SpinOperator, variables: Any) -> int:

@@ -26,10 +26,10 @@ import numpy as np
 import scipy.linalg
 
 from ..core.precision import jax_float64
-from .vmc_controls import chunk_size
+from .vmc_controls import without_observables
 from .vmc_devices import on_every_process
 from .vmc_energy import Hamiltonian
-from .zero_variance import Ansatz, Features, features
+from .zero_variance import Features, features
 
 RIDGE, LEAST_RIDGE, LARGEST_RIDGE = 1e-4, 1e-5, 1.0
 """lambda relative to the mean curvature. From afar 1e-4 is best: 1e-3 takes four times the steps for a decade of the V-score,
@@ -129,9 +129,7 @@ def implicit_polish(
 
 def _measure(vstate: Any, h: Hamiltonian, theta: Any, report: Callable[[float, float, float], None]) -> _Point:
     sigma = np.asarray(on_every_process(vstate.samples), dtype=float).reshape(-1, vstate.hilbert.size)
-    none = np.zeros((0, h.table.n_strings))
-    chunk = chunk_size(h.table, vstate.variables)
-    feats = features(Ansatz(vstate._apply_fun, vstate.variables, h.table, h.coefficients, none, chunk), sigma)
+    feats = features(without_observables(vstate._apply_fun, vstate.variables, h.table, h.coefficients), sigma)
     energies = np.asarray(feats.values[:, -1])
     mean, variance = float(energies.mean()), float(energies.var())
     score = h.v_score(mean, variance)

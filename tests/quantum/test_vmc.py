@@ -6,6 +6,7 @@ import pytest
 from flax import linen as nn
 
 import qeqprop as qp
+from qeqprop.core.nudge import WeightedObservables
 from qeqprop.core.status import Status
 from qeqprop.core.system import replaced
 from qeqprop.quantum.vmc_energy import Hamiltonian, moments, reflected_variance
@@ -287,6 +288,21 @@ def test_nan_is_not_finite():
     vstate.variables = {"params": {"a": np.full(N, np.nan)}}
     solver = qp.VariationalMonteCarlo(state=vstate, max_steps=5)
     assert qp.equilibrate(NET, PARAMS, solver=solver, key=0, throw=False).status is Status.NOT_FINITE
+
+
+def test_a_response_is_linear_in_the_cost(free):
+    """Error signals with replicas are answered output by output; replicas that agree change nothing."""
+    observables, weights = (qp.Z(1) * qp.Z(2), qp.Z(4) + 0.5 * qp.X(0)), np.array([0.7, -1.3])
+    at_once, by_output = (
+        SAMPLED.respond(NET, PARAMS, free, WeightedObservables(observables, weights, replicas), tolerance=1e-8)
+        for replicas in (None, np.tile(weights, (64, 1)))
+    )
+    for name in PARAMS:
+        for found, wanted in zip(
+            *((r.grad.mean, r.grad.stderr, r.truncation) for r in (by_output, at_once)), strict=True
+        ):
+            np.testing.assert_allclose(found[name], wanted[name], rtol=1e-8, atol=1e-12)
+    assert np.linalg.norm(at_once.grad.mean["h"]) > 0.1
 
 
 # arguments
