@@ -124,5 +124,5 @@ def test_what_does_not_fit_is_refused():
         PredictiveCodingNetwork((2, 3, 2), interactions=[Dense(0, 2)])
     net, params, inputs, targets = case("relu", "max")
     cost = StateCost(lambda s, y: ((s - y) ** 2).sum() / 2, net.outputs)
-    with pytest.raises(ValueError, match=r"must be below 1, one over"):
+    with pytest.raises(ValueError, match=r"must be below 1, where the curvature"):
         qp.ep_gradient(net, params, cost, targets, inputs=inputs, scheme=qp.centered(1.2))
