@@ -26,7 +26,7 @@ CHAINS = ((40, 1), (40, 2), (40, 3), (100, 1), (100, 2))
 
 TARGETS = (0.7, 0.3), (0.9, 0.2)
 """Of the training: the second makes two thirds of the chain ferromagnetic."""
-SAMPLED = qp.VariationalMonteCarlo(n_samples=2048, progress=False)
+SAMPLED = qp.VariationalMonteCarlo(n_samples=2048, v_score=2e-5, progress=False)
 
 
 def chain(n: int, seed: int) -> tuple[qp.TransverseFieldIsing, dict[str, np.ndarray]]:
